@@ -1,0 +1,1 @@
+"""The command line: thin, lazily loaded, one file per command group."""

@@ -1,0 +1,108 @@
+"""Options and arguments that several commands share; each reads the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+#: Where ``--json`` is remembered for whoever reports an error of the command.
+JSON_META = "cli.json"
+
+DEFAULT_OUT = "./reports"
+
+
+def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    context.meta[JSON_META] = value
+    return value
+
+
+def wants_json(context: click.Context) -> bool:
+    """Whether the command was called with ``--json``."""
+    return bool(context.meta.get(JSON_META))
+
+
+def json_option(function: Any) -> Any:
+    """``--json``."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_remember_json,
+        help="Print the answer, or the error, as JSON.",
+    )(function)
+
+
+def out_option(function: Any) -> Any:
+    """``--out``: the folder of the reports and the store."""
+    return click.option(
+        "--out",
+        default=DEFAULT_OUT,
+        show_default=True,
+        envvar="SCREEN_OUT",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of the reports and of everything needed to continue.",
+    )(function)
+
+
+def run_argument(function: Any) -> Any:
+    """``[RUN]``: the first characters of a run's id."""
+    return click.argument("run_id", metavar="[RUN]", required=False)(function)
+
+
+def bundle_option(function: Any) -> Any:
+    """``--bundle``."""
+    return click.option(
+        "--bundle",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of the model bundle; default: SCREEN_BUNDLE, else the one that is shipped.",
+    )(function)
+
+
+def broker_option(function: Any) -> Any:
+    """``--broker``."""
+    return click.option(
+        "--broker",
+        metavar="URL",
+        help="Redis that distributes the work to workers, redis://host:6379/0; default: "
+        "SCREEN_BROKER_URL, else local processes do the work.",
+    )(function)
+
+
+def processes_option(function: Any) -> Any:
+    """``--processes``."""
+    return click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Images processed at once on this machine; default: SCREEN_PROCESSES, else its "
+        "processors.",
+    )(function)
+
+
+def reference_images_option(function: Any) -> Any:
+    """``--reference-images``."""
+    return click.option(
+        "--reference-images",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Folder of the images the model was trained on: the pages then show the most similar "
+        "ones.",
+    )(function)
+
+
+def work_options(function: Any) -> Any:
+    """What every command takes that brings a run to its end."""
+    for option in (
+        json_option,
+        reference_images_option,
+        processes_option,
+        broker_option,
+        bundle_option,
+        out_option,
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,150 @@
+"""``screen submit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import work_options
+
+if TYPE_CHECKING:
+    from worker.planning import Plan
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  screen submit ./slides/ --out ./reports
+  screen submit a.jpg b.tif --patient P-17
+  screen submit ./slides/ --patients patients.csv
+  screen submit ./slides/ --patient-pattern '(?P<patient>[A-Z]\\d+)_.*'
+
+Exit status: 0 everything done, 1 could not work, 3 some images failed.
+"""
+)
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATHS...", type=click.Path(path_type=Path)
+)
+@click.option("--patient", metavar="P", help="All images belong to this patient.")
+@click.option(
+    "--patients",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CSV",
+    help="Table with the columns file (path below the archive's root) and patient; it must name "
+    "every image. UTF-8; comma, semicolon or tab.",
+)
+@click.option(
+    "--patient-pattern",
+    metavar="RE",
+    help="Regular expression that matches the whole path of every image below the archive's root; "
+    "its group (?P<patient>...) is the patient.",
+)
+@click.option(
+    "--explain",
+    type=click.Choice(["all", "flagged", "none"]),
+    default="all",
+    show_default=True,
+    help="Which images to explain (LIME, Grad-CAM): all, those with a low confidence flag, none.",
+)
+@work_options
+@click.pass_context
+def submit(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    patient: str | None,
+    patients: Path | None,
+    patient_pattern: str | None,
+    explain: str,
+    out: Path,
+    bundle: Path | None,
+    broker: str | None,
+    processes: int | None,
+    reference_images: Path | None,
+    as_json: bool,
+) -> None:
+    """Screen an archive, one report per patient.
+
+    PATHS is one folder, in which every first-level folder is a patient (images beside the folders
+    belong to the patient _root), or single files of one --patient.
+
+    Given again after an interruption, the command goes on where it was; given again for a finished
+    archive, it processes nothing.
+    """
+    from cli.work import Work, bring_to_end
+    from pipeline.bundle import default_bundle, read_model_record
+    from pipeline.results import AnalysisOptions
+    from worker.manifest import freeze
+    from worker.runs import uncancel
+    from worker.settings import load_settings
+    from worker.store import open_store
+
+    settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
+    directory = (settings.bundle or default_bundle()).resolve()
+    model = read_model_record(directory)
+    planned = make_plan(paths, out=out, patient=patient, patients=patients, pattern=patient_pattern)
+    for note in planned.notes:
+        click.echo(f"Note: {note}", err=True)
+    store = open_store(str(out), create=True)
+    check_case(out, planned)
+    run = freeze(
+        store,
+        planned.rows(),
+        root=planned.root.as_uri(),
+        bundle=str(directory),
+        model=model,
+        options=AnalysisOptions.model_validate({"explain": explain}),
+        ignored=planned.ignored,
+    )
+    uncancel(store, run)
+    work = Work(store, run, out, settings, reference_images, as_json, planned.notes)
+    context.exit(bring_to_end(work))
+
+
+def make_plan(
+    paths: tuple[Path, ...],
+    *,
+    out: Path,
+    patient: str | None,
+    patients: Path | None,
+    pattern: str | None,
+) -> Plan:
+    """List what was submitted: one folder, or the files of one patient."""
+    from pipeline.errors import ConfigurationError
+    from worker.planning import plan, plan_files
+
+    if len(paths) == 1 and not paths[0].is_file():
+        return plan(paths[0], patients=patients, pattern=pattern, patient=patient, leave_out=out)
+    folders = [path for path in paths if path.is_dir()]
+    if folders:
+        raise ConfigurationError(
+            f"{folders[0]} is one of several paths and a folder: submit the one folder that "
+            "contains all patients' folders, or single files of one --patient"
+        )
+    if patients is not None or pattern is not None:
+        raise ConfigurationError(
+            "--patients and --patient-pattern are for a folder; single files need --patient"
+        )
+    if patient is None:
+        raise ConfigurationError(
+            f"{paths[0]} is a single file: say whose it is with --patient, or submit its folder"
+        )
+    return plan_files(paths, patient)
+
+
+def check_case(out: Path, planned: Plan) -> None:
+    """Refuse patients whose reports would overwrite each other on a Windows share."""
+    from pipeline.errors import ConfigurationError
+    from pipeline.report import case_conflicts
+
+    # The store is there, under this name; under the other only where case does not count.
+    if not (out / "STORE").exists():
+        return
+    conflicts = case_conflicts(set(planned.patients))
+    if conflicts:
+        names = ", ".join(repr(name) for name in conflicts[0])
+        raise ConfigurationError(
+            f"{out} does not tell upper from lower case, so that the reports of {names} would "
+            "overwrite each other: choose an --out on another file system"
+        )

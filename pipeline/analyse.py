@@ -1,0 +1,156 @@
+"""One image's way through the pipeline, from bytes to result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.bundle import Bundle, load_bundle
+from pipeline.classify import Network, classify
+from pipeline.confidence import judge
+from pipeline.decode import decode
+from pipeline.explain import explain
+from pipeline.explain.pictures import draw_field
+from pipeline.geometry import fit_field
+from pipeline.labels import LABELS
+from pipeline.quality import measure_quality
+from pipeline.results import (
+    AnalysisOptions,
+    Box,
+    Cell,
+    Confidence,
+    Geometry,
+    ImageAnalysis,
+    ModelRecord,
+    Tile,
+)
+from pipeline.segment import segment
+from pipeline.types import ClassScores, FieldGeometry, Rectangle, SmearImage, WhiteCell
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The result for one image and its pictures (PNG) by name."""
+
+    result: ImageAnalysis
+    pictures: dict[str, bytes]
+
+
+class Analyser:
+    """A loaded model that judges images one after the other."""
+
+    def __init__(self, bundle: Bundle, network: Network, options: AnalysisOptions) -> None:
+        self._bundle = bundle
+        self._network = network
+        self._options = options
+
+    @property
+    def model(self) -> ModelRecord:
+        """The model that judges."""
+        return self._bundle.model
+
+    def __call__(self, data: bytes) -> Analysis:
+        """Judge the bytes of one image file.
+
+        The result depends on the bytes, the bundle and the options alone. Raises BadInputError if
+        the bytes are no image that can be judged.
+        """
+        record, references = self._bundle.record, self._bundle.references
+
+        image = decode(data)
+        cells = segment(image.pixels)
+        geometry = fit_field(image, cells, self._network.input_size)
+        quality = measure_quality(geometry, cells, record.quality_limits)
+        scores = classify(geometry, self._network)
+        neighbours = references.nearest(scores.embedding, record.thresholds.n_close)
+        confidence = judge(scores, neighbours, quality, geometry, record.thresholds)
+
+        explanations = None
+        pictures = {"field": draw_field(image)}
+        if self._wants_explanation(confidence):
+            explanations, drawn = explain(
+                scores,
+                geometry,
+                self._network,
+                samples=self._options.lime_samples,
+                seed=seed_of(image),
+            )
+            pictures |= drawn
+
+        result = ImageAnalysis(
+            status="ok",
+            sha256=image.sha256,
+            synthetic=image.synthetic,
+            label=scores.label,
+            probabilities=dict(zip(LABELS, scores.probabilities.tolist(), strict=True)),
+            confidence=confidence,
+            cells=[_cell_record(cell) for cell in cells.cells],
+            quality=quality,
+            geometry=_geometry_record(image, geometry, scores),
+            explanations=explanations,
+        )
+        return Analysis(result, pictures)
+
+    def _wants_explanation(self, confidence: Confidence) -> bool:
+        if self._options.explain == "flagged":
+            return confidence.flag == "low"
+        return self._options.explain == "all"
+
+
+def open_analyser(bundle: str, options: AnalysisOptions) -> Analyser:
+    """Load the bundle in the directory ``bundle``; imports TensorFlow and takes seconds.
+
+    Raises ConfigurationError if the bundle is unusable.
+    """
+    # One thread per network whatever the machine: sums then run in one order, and the number of
+    # workers, not a thread pool inside each, decides how many cores are used.
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = load_bundle(bundle)
+    return Analyser(loaded, loaded.load_network(), options)
+
+
+def seed_of(image: SmearImage) -> int:
+    """A seed that is the same for equal bytes everywhere; below 2^32 as NumPy wants."""
+    return int(image.sha256[:8], 16)
+
+
+def _geometry_record(image: SmearImage, geometry: FieldGeometry, scores: ClassScores) -> Geometry:
+    tiles = [
+        Tile(
+            box=_box(tile.box),
+            white_cells=tile.cell_count,
+            probabilities=dict(zip(LABELS, row.tolist(), strict=True)),
+        )
+        for tile, row in zip(geometry.tiles, scores.tile_probabilities, strict=True)
+    ]
+    return Geometry(
+        width=image.width,
+        height=image.height,
+        method=geometry.method,
+        red_cell_diameter=geometry.red_cell_diameter,
+        scale_known=geometry.scale_known,
+        tiles=tiles,
+    )
+
+
+def _cell_record(cell: WhiteCell) -> Cell:
+    return Cell(
+        number=cell.number,
+        box=_box(cell.box),
+        outline=list(cell.outline),
+        area=cell.area,
+        nucleus_area=cell.nucleus_area,
+        nucleus_to_cytoplasm_ratio=cell.nucleus_to_cytoplasm_ratio,
+        roundness=cell.roundness,
+        mean_colour=cell.mean_colour,
+        touches_edge=cell.touches_edge,
+    )
+
+
+def _box(rectangle: Rectangle) -> Box:
+    return Box(x=rectangle.x, y=rectangle.y, width=rectangle.width, height=rectangle.height)
+
+
+__all__ = ["Analyser", "Analysis", "open_analyser", "seed_of"]

@@ -1,0 +1,35 @@
+"""The four classes, in the one order every probability vector uses."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Label = Literal["benign", "early_b", "pre_b", "pro_b"]
+
+#: Class order of every probability vector, table and confusion matrix.
+LABELS: tuple[Label, ...] = get_args(Label)
+
+MALIGNANT_LABELS: frozenset[Label] = frozenset(LABELS) - {"benign"}
+
+#: How a person reads each label. "Benign" in the training set are haematogones
+#: (normal B-cell precursors), not normal blood in general.
+DISPLAY_NAMES: dict[Label, str] = {
+    "benign": "Benign (haematogones)",
+    "early_b": "Early-B (early pre-B) ALL",
+    "pre_b": "Pre-B ALL",
+    "pro_b": "Pro-B ALL",
+}
+
+#: Folder names that are accepted for each class in a labelled image folder.
+FOLDER_ALIASES: dict[str, Label] = {
+    "benign": "benign",
+    "early": "early_b",
+    "early_b": "early_b",
+    "early-b": "early_b",
+    "pre": "pre_b",
+    "pre_b": "pre_b",
+    "pre-b": "pre_b",
+    "pro": "pro_b",
+    "pro_b": "pro_b",
+    "pro-b": "pro_b",
+}

@@ -1,0 +1,223 @@
+"""Technical quality of a field: focus, exposure, and whether there is anything to see.
+
+Everything is measured on the tiles, at the network's scale, so that the resolution of the file does
+not matter; the pixels of all tiles are pooled, and padding does not count. What is too blurred,
+dark or bright is not typed in here: the limits come from calibration images and are part of the
+model bundle. Only ``blank`` is a matter of definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from pipeline.errors import ConfigurationError
+from pipeline.results import Quality, Record, Share
+from pipeline.types import FieldGeometry, WhiteCells
+
+#: Share of calibration images beyond a limit before the margin is added.
+TAIL = 0.01
+
+#: A limit lies this much farther from the median than the tail does. Half again: images of slides
+#: that took no part in the calibration scatter more than those that did. Shares are compared as
+#: log odds, since one that is near 0 or 1 for good images could not move farther out otherwise.
+MARGIN = 0.5
+
+#: Nearest to 0 or 1 that a share is told apart: less than one pixel of a tile.
+SMALLEST_SHARE = 1e-5
+
+#: Variance of the Laplacian (luminance 0 to 255) below which the logarithm stops; one grey level of
+#: rounding noise has about 1.
+FLOOR = 1e-3
+
+#: A field is blank if less of it stands out from its smooth background. Three red
+#: cells alone on a whole field make up 2.5 % with their smoothed rims, five 5 %; the emptiest
+#: training field has 31 %.
+BLANK_SHARE = 0.04
+
+#: Levels of any channel (0 to 255) by which a cell stands out.
+CONTRAST_OF_CELLS = 12.0
+
+#: Standard deviation of the smoothing, pixels of a tile; it leaves 0.19 of the noise.
+SMOOTHING = 1.5
+REMAINING_NOISE = 1 / (2 * np.sqrt(np.pi) * SMOOTHING)
+
+#: In noisy fields, a cell stands out by this many standard deviations of what noise remains.
+NOISE_MULTIPLE = 5.0
+
+#: Spots smaller than this many pixels of a tile are noise; a red cell has about 210.
+SMALLEST_SPOT = 50
+
+
+class QualityNumbers(Record):
+    """What is measured; see ``pipeline.results.Quality`` for the first four."""
+
+    focus: float
+    brightness: float
+    contrast: float
+    saturated: Share
+    stained: Share = Field(description="share of the field that stands out from its background")
+
+
+class QualityLimits(Record):
+    """Limits beyond which a field is unlike the calibration images."""
+
+    min_focus: float
+    min_brightness: float
+    max_brightness: float
+    max_saturated: float
+
+
+def measure_quality(geometry: FieldGeometry, cells: WhiteCells, limits: QualityLimits) -> Quality:
+    """Measure a field and say what is wrong with it, in the order of ``Quality.reasons``."""
+    numbers = quality_numbers(geometry, cells)
+    found = {
+        "blurred": numbers.focus < limits.min_focus,
+        "dark": numbers.brightness < limits.min_brightness,
+        "bright": numbers.brightness > limits.max_brightness
+        or numbers.saturated > limits.max_saturated,
+        "blank": numbers.stained < BLANK_SHARE,
+        "no_white_cell": not cells.cells,
+    }
+    return Quality(
+        focus=numbers.focus,
+        brightness=numbers.brightness,
+        contrast=numbers.contrast,
+        saturated=numbers.saturated,
+        reasons=[reason for reason, applies in found.items() if applies],
+    )
+
+
+def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumbers:
+    """Measure a field without judging it.
+
+    Focus after Pech-Pacheco et al. 2000 (doi:10.1109/ICPR.2000.903548).
+    """
+    visible = list(_visible_parts(geometry, cells))
+    luminance = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) for pixels in visible]
+    pooled = np.concatenate([part.ravel() for part in luminance]) / 255
+    laplacian = np.concatenate([_laplacian(part) for part in luminance])
+    saturated = np.concatenate([_saturated(pixels) for pixels in visible])
+    stained = np.concatenate([_stained(pixels).ravel() for pixels in visible])
+    low, middle, high = np.percentile(pooled, [5, 50, 95])
+    return QualityNumbers(
+        focus=float(np.log10(max(laplacian.var(), FLOOR))),
+        brightness=float(middle),
+        contrast=float(high - low),
+        saturated=float(saturated.mean()),
+        stained=float(stained.mean()),
+    )
+
+
+def quality_limits(measurements: Sequence[QualityNumbers]) -> QualityLimits:
+    """Limits from calibration images.
+
+    Each is the 1 % (or 99 %) quantile, moved half its distance from the median farther out (of the
+    log odds for brightness and saturation). Raises ConfigurationError without calibration images.
+    """
+    if not measurements:
+        raise ConfigurationError(
+            "quality limits need calibration images and there are none; "
+            "give more calibration groups to the training command"
+        )
+    focus = np.array([m.focus for m in measurements])
+    brightness = _log_odds(np.array([m.brightness for m in measurements]))
+    saturated = _log_odds(np.array([m.saturated for m in measurements]))
+    return QualityLimits(
+        min_focus=_limit(focus, TAIL),
+        min_brightness=_share(_limit(brightness, TAIL)),
+        max_brightness=_share(_limit(brightness, 1 - TAIL)),
+        max_saturated=_share(_limit(saturated, 1 - TAIL)),
+    )
+
+
+def _limit(values: np.ndarray, quantile: float) -> float:
+    middle, tail = np.quantile(values, [0.5, quantile])
+    return float(tail + MARGIN * (tail - middle))
+
+
+def _log_odds(shares: np.ndarray) -> np.ndarray:
+    shares = np.clip(shares, SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+    return np.log(shares / (1 - shares))
+
+
+def _share(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-log_odds)))
+
+
+def _visible_parts(geometry: FieldGeometry, cells: WhiteCells) -> Iterator[np.ndarray]:
+    """The part of each tile that shows the field, without its padding."""
+    height, width = cells.labels.shape
+    for tile in geometry.tiles:
+        rows = _visible(tile.box.y, tile.box.height, height, tile.pixels.shape[0])
+        columns = _visible(tile.box.x, tile.box.width, width, tile.pixels.shape[1])
+        yield tile.pixels[rows, columns]
+
+
+def _visible(start: int, length: int, limit: int, size: int) -> slice:
+    # Whole pixels of the tile only, so that none is mixed with padding.
+    first = -(-max(0, -start) * size // length)
+    last = (min(length, limit - start) * size) // length
+    return slice(first, max(last, first + 1))
+
+
+def _laplacian(luminance: np.ndarray) -> np.ndarray:
+    if min(luminance.shape) < 3:
+        return np.zeros(1)
+    # The outermost pixels have no neighbours of their own.
+    return cv2.Laplacian(luminance, cv2.CV_64F)[1:-1, 1:-1].ravel()
+
+
+def _saturated(pixels: np.ndarray) -> np.ndarray:
+    return (np.all(pixels == 255, axis=2) | np.all(pixels == 0, axis=2)).ravel()
+
+
+def _stained(pixels: np.ndarray) -> np.ndarray:
+    """Spots that stand out from a smooth background, bool ``(height, width)``."""
+    smooth = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), SMOOTHING)
+    least = max(CONTRAST_OF_CELLS, NOISE_MULTIPLE * REMAINING_NOISE * _noise(pixels))
+    mask = (np.abs(smooth - _smooth_surface(smooth)).max(axis=2) > least).astype(np.uint8)
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    large = statistics[:, cv2.CC_STAT_AREA] >= SMALLEST_SPOT
+    large[0] = False
+    return large[labels]
+
+
+def _noise(pixels: np.ndarray) -> float:
+    """Standard deviation of the noise between neighbouring pixels, levels of 0 to 255.
+
+    J. Immerkaer 1996 (doi:10.1006/cviu.1996.0060). Cells add up to 3 levels to it.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = np.abs(cv2.filter2D(pixels.astype(np.float32), -1, kernel))
+    return float(np.sqrt(np.pi / 2) / 6 * response.mean())
+
+
+def _smooth_surface(channels: np.ndarray) -> np.ndarray:
+    """Fourth-order polynomial through every channel: uneven light and vignetting, not cells."""
+    height, width = channels.shape[:2]
+    across = np.vander(np.linspace(-1, 1, width), 5, increasing=True)
+    down = np.vander(np.linspace(-1, 1, height), 5, increasing=True)
+    # Every fourth pixel is enough to fit 15 numbers.
+    terms = np.einsum("yj,xi->yxji", down[::4], across[::4])
+    low_order = np.add.outer(np.arange(5), np.arange(5)) < 5
+    wanted = channels[::4, ::4]
+    factors = np.zeros((5, 5, channels.shape[2]))
+    factors[low_order], *_ = np.linalg.lstsq(
+        terms[:, :, low_order].reshape(-1, int(low_order.sum())),
+        wanted.reshape(-1, channels.shape[2]),
+        rcond=None,
+    )
+    return np.einsum("yj,jic,xi->yxc", down, factors, across, optimize=True).astype(np.float32)
+
+
+__all__ = [
+    "QualityLimits",
+    "QualityNumbers",
+    "measure_quality",
+    "quality_limits",
+    "quality_numbers",
+]

@@ -1,0 +1,243 @@
+"""The public result types: what is stored for an image and reported for a patient.
+
+Names here are the names in ``report.json``. They are kept and added to, never renamed;
+``SCHEMA_VERSION`` rises when the meaning of a stored result changes, and older stores are then
+refused instead of misread.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.labels import Label
+from pipeline.types import GeometryMethod
+
+SCHEMA_VERSION = 1
+
+Flag = Literal["high", "low"]
+Call = Literal["benign", "early_b", "pre_b", "pro_b", "mixed", "not_assessable"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+DISCLAIMER = (
+    "Research use only. This is a screening aid, not a diagnosis and not a medical device. "
+    "Subtypes of acute lymphoblastic leukaemia need immunophenotyping."
+)
+
+
+class Record(BaseModel):
+    """Base of every stored type: immutable, and unknown fields are an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- one image ------------------------------------------------------------------------------
+
+
+class Box(Record):
+    """An axis-parallel rectangle in pixels of the original image; (0, 0) is the upper left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Cell(Record):
+    """One white cell. Lengths in pixels, areas in square pixels of the original image."""
+
+    number: int = Field(description="1, 2, ... from top to bottom, left to right")
+    box: Box
+    outline: list[tuple[int, int]] = Field(description="polygon of (x, y) corners")
+    area: float
+    nucleus_area: float
+    nucleus_to_cytoplasm_ratio: float | None = Field(
+        description="nucleus area / cytoplasm area; null where no cytoplasm is visible"
+    )
+    roundness: Share = Field(description="4 pi area / perimeter^2 of the outline, at most 1")
+    mean_colour: tuple[int, int, int] = Field(description="mean red, green, blue, 0 to 255")
+    touches_edge: bool = Field(description="cut by the edge of the image")
+
+
+class Tile(Record):
+    """One network input: which part of the original it shows, and what the network said."""
+
+    box: Box = Field(description="part of the original; may reach beyond it (padding)")
+    white_cells: int = Field(description="cells whose centre lies in the tile")
+    probabilities: dict[Label, Probability]
+
+
+class Geometry(Record):
+    """How the field became network input."""
+
+    width: int
+    height: int
+    method: GeometryMethod
+    red_cell_diameter: float | None = Field(description="pixels of the original; null if unknown")
+    scale_known: bool = Field(description="false if cell size had to be guessed")
+    tiles: list[Tile]
+
+
+class Quality(Record):
+    """Technical quality of the field, measured at the network's scale."""
+
+    focus: float = Field(description="log10 of the variance of the Laplacian of the luminance")
+    brightness: float = Field(description="median luminance, 0 to 1")
+    contrast: float = Field(description="5th to 95th percentile of luminance, 0 to 1")
+    saturated: Share = Field(description="share of pixels at 0 or 255 in every channel")
+    reasons: list[str] = Field(description="blurred, dark, bright, blank, no_white_cell")
+
+
+class Neighbour(Record):
+    """A reference image near the query in the embedding."""
+
+    id: str
+    label: Label
+    distance: float
+
+
+class Confidence(Record):
+    """Whether the decision rests on something the model has seen."""
+
+    flag: Flag
+    reasons: list[str] = Field(
+        description="empty if high; else codes: far_from_references, neighbours_disagree, "
+        "network_and_neighbours_disagree, network_uncertain, scale_unknown, and those of quality"
+    )
+    vote: Label = Field(description="majority label of the neighbours; ties go to the nearest")
+    agreement: Share = Field(description="share of the neighbours that have the majority label")
+    distance: float = Field(description="mean distance to the neighbours")
+    neighbours: list[Neighbour]
+
+
+class Region(Record):
+    """One superpixel of a LIME explanation."""
+
+    number: int
+    weight: float = Field(description="positive: speaks for the explained label")
+    area: Share = Field(description="share of the network input")
+    box: Box = Field(description="in pixels of the network input")
+
+
+class LimeExplanation(Record):
+    """Local linear model over superpixels (Ribeiro et al. 2016)."""
+
+    label: Label
+    samples: int
+    seed: int
+    top_regions: list[Region]
+    weights: list[float] = Field(description="weight of every superpixel, by its number")
+    intercept: float
+    fit: float = Field(description="weighted R^2 of the local linear model")
+    inside_white_cells: Share | None = Field(
+        description="share of the absolute relevance that lies on white cells"
+    )
+
+
+class GradCamExplanation(Record):
+    """Gradient-weighted class activation map (Selvaraju et al. 2017)."""
+
+    label: Label
+    map: list[list[float]] = Field(description="rows of the map, 0 to 1, at feature-map resolution")
+    inside_white_cells: Share | None
+
+
+class Explanations(Record):
+    """Why the network decided as it did, for one tile."""
+
+    tile: int = Field(description="index into geometry.tiles of the tile that is explained")
+    lime: LimeExplanation
+    grad_cam: GradCamExplanation
+    pictures: list[str] = Field(description="names of the pictures that belong to the explanation")
+
+
+class ImageError(Record):
+    """Why an image could not be judged."""
+
+    reason: str = Field(description="stable code, e.g. truncated, too_many_pixels, outside_root")
+    message: str
+
+
+class ImageAnalysis(Record):
+    """What ``pipeline`` says about the bytes of one image; knows neither name nor patient."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["ok", "failed"]
+    error: ImageError | None = None
+    sha256: str | None = Field(default=None, description="of the file's bytes; null if unread")
+    synthetic: bool = Field(default=False, description="rendered by `screen samples`, not a smear")
+    label: Label | None = None
+    probabilities: dict[Label, Probability] | None = None
+    confidence: Confidence | None = None
+    cells: list[Cell] = []
+    quality: Quality | None = None
+    geometry: Geometry | None = None
+    explanations: Explanations | None = None
+
+
+class ImageResult(ImageAnalysis):
+    """One image of a patient: the analysis of its bytes plus where it lies in the archive."""
+
+    source: str = Field(description="path below the archive's root, with / between its parts")
+
+
+# --- one patient ----------------------------------------------------------------------------
+
+
+class Interval(Record):
+    """A two-sided 95 % interval."""
+
+    low: float
+    high: float
+
+
+class Counts(Record):
+    """What was examined."""
+
+    images: int = Field(description="rows of the manifest; always ok + failed")
+    ok: int
+    failed: int
+    copies: int = Field(default=0, description="ok images with the bytes of another; counted once")
+    by_label: dict[Label, int] = Field(description="images per label, among ok")
+    high: int = Field(description="ok images with a high confidence flag")
+    low: int
+    judged: int = Field(description="images the call rests on, without copies")
+    judged_white_cells: int = Field(default=0, description="white cells in the judged images")
+    white_cells: int = Field(description="white cells in the ok images, without copies")
+    malignant_share: Share | None = Field(description="share of judged images that are malignant")
+    malignant_share_interval: Interval | None = Field(description="Wilson 95 % interval")
+
+
+class ModelRecord(Record):
+    """Which model made the report."""
+
+    name: str
+    bundle_digest: str
+    tested: str = Field(description="one sentence: on what the model was tested, with the figure")
+
+
+class AnalysisOptions(Record):
+    """Choices that change a result; part of every result's key."""
+
+    explain: Literal["all", "flagged", "none"] = "all"
+    lime_samples: int = 1000
+
+
+class PatientReport(Record):
+    """``report.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    disclaimer: str = DISCLAIMER
+    synthetic: bool = Field(description="at least one image was rendered by `screen samples`")
+    patient: str
+    call: Call
+    flag: Flag
+    reasons: list[str] = Field(description="why the flag is low, as codes; empty if high")
+    statement: str = Field(description="the finding in words, with what was examined")
+    counts: Counts
+    model: ModelRecord
+    options: AnalysisOptions
+    software: dict[str, str] = Field(description="versions of what computed the numbers")
+    images: list[ImageResult] = Field(description="sorted by source")

@@ -1,0 +1,133 @@
+"""The model card: what a bundle was made from, how it was tested, what it must not be used for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.bundle import BundleRecord
+from pipeline.labels import DISPLAY_NAMES, LABELS, Label
+from pipeline.results import DISCLAIMER
+
+
+def tested_sentence(name: str, training: dict[str, Any]) -> str:
+    """One sentence for every report: on what the model was tested, with the figure."""
+    test = training["test"]
+    accuracy = test["accuracy"]
+    return (
+        f"{name}, tested on {test['images']} images of {training['dataset']} that it was not "
+        f"trained on ({training['split'].split(';')[0]} by {training['fold_column']}): accuracy "
+        f"{_percent(accuracy)}; not tested on other laboratories' images"
+    )
+
+
+def model_card(record: BundleRecord) -> str:
+    """Markdown for people who decide whether to use the bundle."""
+    training = record.training
+    test, thresholds = training["test"], record.thresholds
+    erased = test["white_cells_erased"]
+    rows = "\n".join(
+        f"| {DISPLAY_NAMES[label]} | {_counted(test['recall'][label])} "
+        f"| {_counted(test['precision'][label])} |"
+        for label in LABELS
+    )
+    return f"""# Model card: {record.name}
+
+{DISCLAIMER}
+
+## What it is
+
+Source: {training["source"]}. Input: {record.preprocessing.input_size} x \
+{record.preprocessing.input_size} RGB scaled to 0..1. Classes: \
+{", ".join(DISPLAY_NAMES[label] for label in LABELS)}. Embedding: layer \
+`{record.embedding_layer}`. {_training_words(training)}
+
+## Data
+
+{training["dataset"]}: {training["citation"]}.
+
+{training["images"]["train"]} images to train on (also the references that neighbours are searched \
+in), {training["images"]["calibration"]} for thresholds, {training["images"]["test"]} to test on. \
+Split by {training["fold_column"]}: {training["split"]}. Byte-identical copies of training images \
+in the test part: {test["copies_of_training_images"]}.
+
+The data name no patients. Parts are made of contiguous runs of files, but images of one patient \
+may still lie on both sides of the split: **leakage between patients cannot be excluded**, and the \
+figures below may be better than what a new patient would see.
+
+## Test
+
+| measure | value (Wilson 95 % interval) |
+|---|---|
+| accuracy, four classes | {_counted(test["accuracy"])} |
+| malignant images called benign | {_counted(test["missed_malignant"])} |
+| confidence flag `high`: coverage | {_counted(test["high_coverage"])} |
+| confidence flag `high`: wrong | {_counted(test["high_error"])} |
+| confidence flag `high`: malignant images called benign | {test["high_missed_malignant"]} |
+
+| class | recall | precision |
+|---|---|---|
+{rows}
+
+Confusion matrix (rows truth, columns decision, order {", ".join(LABELS)}):
+
+{_matrix(test["confusion"])}
+
+Thresholds, from {thresholds.calibration_images} calibration images: mean distance to the \
+{thresholds.n_close} nearest references at most {thresholds.max_distance:.4g} (conformal quantile \
+{thresholds.target_coverage:.0%}), neighbour agreement at least {thresholds.min_agreement:.0%}, \
+network probability at least {thresholds.min_probability:.4f}. On the calibration images they keep \
+{thresholds.calibration_coverage:.1%} with {thresholds.calibration_error:.1%} wrong.
+
+## Known weakness: it does not only look at white cells
+
+With all segmented white cells painted over, {_percent(erased["same_label"])} of the test images \
+keep the label they had, and {_percent(erased["still_high"])} are still flagged `high`. Still \
+named right without their white cells: {_erased(erased["still_right"])}. \
+What is decided without white cells is decided from stain and background, which differ between \
+slides and laboratories: expect far lower accuracy on another laboratory's images.
+
+## Not to be used for
+
+* any decision about a patient without a haematologist's own look at the smear;
+* telling leukaemia from normal blood: its "benign" images are haematogones, and normal blood is \
+not one of its classes;
+* other diseases, bone marrow, other stains, or crops without surrounding red cells;
+* subtyping: that needs immunophenotyping.
+"""
+
+
+def _training_words(training: dict[str, Any]) -> str:
+    last = training["history"][-1]
+    precision = "mixed bfloat16" if training["mixed_bfloat16"] else "float32"
+    software = ", ".join(f"{name} {found}" for name, found in sorted(training["software"].items()))
+    return (
+        f"Trained for {training['epochs']} epochs (Adam, learning rate "
+        f"{training['learning_rate']:g}, batch {training['batch_size']}, seed {training['seed']}, "
+        f"{precision}; {software}); training accuracy in the last epoch {last['accuracy']:.2%}. "
+        "The last epoch is taken: no epoch was picked by looking at held-out images."
+    )
+
+
+def _percent(share: dict[str, Any]) -> str:
+    if share["share"] is None:
+        return "no images"
+    low, high = share["interval"]
+    return f"{share['share']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _counted(share: dict[str, Any]) -> str:
+    return f"{share['hits']} of {share['of']}: {_percent(share)}" if share["of"] else "none"
+
+
+def _erased(still_right: dict[Label, list[int]]) -> str:
+    counts = ((DISPLAY_NAMES[label], *still_right[label]) for label in LABELS)
+    return ", ".join(f"{name} {right} of {total}" for name, right, total in counts)
+
+
+def _matrix(confusion: list[list[int]]) -> str:
+    head = "| | " + " | ".join(LABELS) + " |\n|---|" + "---|" * len(LABELS)
+    rows = [
+        f"| {label} | " + " | ".join(str(count) for count in row) + " |"
+        for label, row in zip(LABELS, confusion, strict=True)
+    ]
+    return "\n".join([head, *rows])

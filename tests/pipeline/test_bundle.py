@@ -1,0 +1,131 @@
+"""Model bundles: written, checked, refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.bundle import (
+    Bundle,
+    BundleRecord,
+    Preprocessing,
+    default_bundle,
+    load_bundle,
+    read_model_record,
+    write_bundle,
+)
+from pipeline.confidence import Thresholds
+from pipeline.errors import ConfigurationError
+from pipeline.labels import LABELS
+from pipeline.neighbours import References
+from pipeline.quality import QualityLimits
+
+SHIPPED_BUNDLE_LIMIT = 15_000_000
+
+
+@pytest.fixture(scope="module")
+def record() -> BundleRecord:
+    shipped = json.loads((default_bundle() / "bundle.json").read_text())
+    return BundleRecord(
+        name="small",
+        labels=LABELS,
+        preprocessing=Preprocessing(input_size=16),
+        embedding_layer="embedding",
+        feature_map_layer="features",
+        thresholds=Thresholds.model_validate(shipped["thresholds"]),
+        quality_limits=QualityLimits.model_validate(shipped["quality_limits"]),
+        tested="never",
+        training={"seed": 1},
+        files={},
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, record: BundleRecord) -> Bundle:
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    features = keras.layers.Conv2D(2, 3, name="features")(image)
+    hidden = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
+    model = keras.Model(image, keras.layers.Dense(4, activation="softmax")(hidden))
+    references = References(
+        np.eye(4, 2, dtype=np.float32), np.arange(4, dtype=np.int8), tuple("abcd")
+    )
+    return write_bundle(tmp_path / "small", model, references, "# Card\n", record)
+
+
+def test_a_written_bundle_reads_back_and_scores_images(bundle):
+    again = load_bundle(bundle.directory)
+    assert again.digest == bundle.digest
+    embeddings, scores = again.load_network().embed_and_score(np.zeros((1, 16, 16, 3), np.float32))
+    assert embeddings.shape == (1, 2)
+    assert scores.sum() == pytest.approx(1)
+
+
+def test_the_digest_covers_thresholds_references_and_network(bundle, record, tmp_path):
+    changed = record.model_copy(update={"tested": "differently"})
+    model = bundle.load_network().model
+    other = write_bundle(tmp_path / "other", model, bundle.references, "", changed)
+    assert other.digest != bundle.digest
+    fewer = References(
+        bundle.references.embeddings[:3], bundle.references.labels[:3], bundle.references.ids[:3]
+    )
+    third = write_bundle(tmp_path / "third", model, fewer, "", record)
+    assert third.digest not in {bundle.digest, other.digest}
+
+
+@pytest.mark.parametrize("name", ["network.keras", "references.npz"])
+def test_a_changed_file_is_refused_by_name(bundle, name):
+    path = bundle.directory / name
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ConfigurationError, match=name):
+        load_bundle(bundle.directory)
+
+
+def test_a_folder_that_is_no_bundle_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(ConfigurationError, match="screen train"):
+        read_model_record(tmp_path)
+
+
+def test_a_bundle_of_another_schema_is_refused_not_misread(bundle):
+    path = bundle.directory / "bundle.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "bundle_schema": 99}))
+    with pytest.raises(ConfigurationError, match="schema 99"):
+        load_bundle(bundle.directory)
+
+
+def test_an_interrupted_write_leaves_no_valid_bundle(bundle, record):
+    class FailingModel:
+        def save(self, path: Path) -> None:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_bundle(bundle.directory, FailingModel(), bundle.references, "", record)
+    with pytest.raises(ConfigurationError):
+        load_bundle(bundle.directory)
+
+
+def test_the_shipped_bundle_is_whole_small_and_comes_with_its_card():
+    shipped = load_bundle(default_bundle())
+    assert shipped.model.name == "all-net"
+    files = list(shipped.directory.iterdir())
+    assert sum(path.stat().st_size for path in files) < SHIPPED_BUNDLE_LIMIT
+    card = (shipped.directory / "MODEL_CARD.md").read_text(encoding="utf-8")
+    accuracy = shipped.record.training["test"]["accuracy"]["share"]
+    assert f"{accuracy:.1%}" in card
+    assert "haematogones" in card
+    assert "leakage between patients cannot be excluded" in card
+
+
+def test_naming_a_model_needs_no_tensorflow():
+    code = (
+        "import sys; from pipeline.bundle import *; read_model_record(default_bundle()); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

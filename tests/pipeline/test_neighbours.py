@@ -1,0 +1,102 @@
+"""Nearest references: distances, votes and storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial.distance import cdist
+
+from pipeline.errors import ConfigurationError
+from pipeline.neighbours import Neighbours, References
+from pipeline.results import Neighbour
+
+
+def references(embeddings: np.ndarray, labels: list[int] | None = None) -> References:
+    count = len(embeddings)
+    return References(
+        embeddings=embeddings.astype(np.float32),
+        labels=np.array(labels or [0] * count, dtype=np.int8),
+        ids=tuple(f"r{number}" for number in range(count)),
+    )
+
+
+def neighbours(*labels: str) -> Neighbours:
+    return Neighbours(
+        tuple(
+            Neighbour(id=str(rank), label=label, distance=float(rank))  # type: ignore[arg-type]
+            for rank, label in enumerate(labels)
+        )
+    )
+
+
+def test_distances_are_euclidean_after_scaling_each_dimension_to_the_range_of_the_references():
+    known = references(np.array([[0.0, 10.0], [2.0, 30.0], [1.0, 20.0]]))
+    found = known.nearest(np.array([2.0, 10.0], dtype=np.float32), 3)
+    # Scaled: query (1, 0); references (0, 0), (1, 1), (0.5, 0.5).
+    assert [item.id for item in found.nearest] == ["r2", "r0", "r1"]
+    assert [item.distance for item in found.nearest] == pytest.approx([np.sqrt(0.5), 1.0, 1.0])
+
+
+def test_a_reference_is_its_own_nearest_neighbour_and_equal_distances_keep_stored_order():
+    known = references(np.array([[1.0, 5.0], [3.0, 5.0], [3.0, 5.0]]))
+    found = known.nearest(np.array([3.0, 5.0], dtype=np.float32), 2)
+    assert [item.id for item in found.nearest] == ["r1", "r2"]
+    assert found.distance == 0.0
+
+
+def test_a_dimension_that_is_constant_in_the_references_still_counts():
+    known = references(np.array([[0.0, 4.0], [1.0, 4.0]]))
+    found = known.nearest(np.array([0.0, 7.0], dtype=np.float32), 1)
+    assert found.distance == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "vote", "agreement"),
+    [
+        (("pre_b", "pre_b", "benign", "pre_b", "pro_b"), "pre_b", 0.6),
+        (("pro_b", "benign", "benign", "pro_b", "pre_b"), "pro_b", 0.4),
+        (("benign", "pro_b", "pro_b", "benign", "pre_b"), "benign", 0.4),
+    ],
+)
+def test_the_majority_votes_and_ties_go_to_the_nearest(labels, vote, agreement):
+    found = neighbours(*labels)
+    assert found.vote == vote
+    assert found.agreement == pytest.approx(agreement)
+
+
+@given(
+    hnp.arrays(np.float32, (12, 4), elements=st.floats(-100, 100, width=32)),
+    hnp.arrays(np.float32, 4, elements=st.floats(-100, 100, width=32)),
+)
+def test_search_agrees_with_scipy(embeddings, query):
+    known = references(embeddings)
+    distances = cdist(known.normalise(query)[None], known.normalise(embeddings))[0]
+    expected = np.sort(distances)[:5]
+    found = [item.distance for item in known.nearest(query, 5).nearest]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5 * (1 + expected.max()))
+
+
+def test_references_survive_storage(tmp_path: Path):
+    known = references(np.array([[0.0, 1.0], [2.0, 3.0]]), [1, 3])
+    known.save(tmp_path / "references.npz")
+    again = References.load(tmp_path / "references.npz")
+    np.testing.assert_array_equal(again.embeddings, known.embeddings)
+    np.testing.assert_array_equal(again.labels, known.labels)
+    assert again.ids == known.ids
+
+
+def test_damaged_references_are_refused_with_their_name(tmp_path: Path):
+    path = tmp_path / "references.npz"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(ConfigurationError, match=r"references\.npz"):
+        References.load(path)
+
+
+def test_references_without_labels_for_all_are_refused():
+    with pytest.raises(ConfigurationError):
+        References(np.zeros((2, 3), np.float32), np.zeros(1, np.int8), ("a", "b"))

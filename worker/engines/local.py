@@ -1,0 +1,271 @@
+"""The local engine: spawned processes on this machine, no server of any kind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from pipeline.errors import ConfigurationError, RetryableError, ScreenError
+from worker import attempts
+from worker.compute import COMPUTE_ENVIRONMENT
+from worker.engines.child import Answer, Task
+from worker.records import RunRecord
+from worker.settings import Settings
+from worker.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Children that may die one after the other before one of them has loaded the model.
+_FAILED_STARTS = 3
+
+#: The same where somebody kills them, or the system because memory runs out.
+_KILLED_STARTS = 20
+
+#: A child that is told to stop removes its attempt marker and goes; one that hangs is killed.
+_STOP_SECONDS = 3.0
+
+_LAST_WORDS_BYTES = 2000
+
+
+class _Row(NamedTuple):
+    store: Store
+    run: RunRecord
+    position: int
+
+
+@dataclass(eq=False)
+class _Child:
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    received: bytearray = field(default_factory=bytearray)
+    row: _Row | None = None
+    run_id: str | None = None
+    ready: bool = False
+    deadline: float = 0.0
+
+
+class LocalEngine:
+    """A fixed number of processes with one row each; the other rows wait in memory.
+
+    A process that dies is noticed at once, replaced, and its row handed to the next free one.
+    """
+
+    name = "local"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._waiting: deque[_Row] = deque()
+        self._held: set[tuple[str, int]] = set()
+        self._children: list[_Child] = []
+        self._selector = selectors.DefaultSelector()
+        self._finished: list[int] = []
+        self._trouble: ScreenError | None = None
+        self._failed_starts = 0
+        self._errors = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._waiting.clear()
+        for child in self._children:
+            child.connection.close()
+        until = time.monotonic() + _STOP_SECONDS
+        for child in self._children:
+            try:
+                child.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _kill(child)
+                self._close_marker(child, ending=None)
+        self._children.clear()
+        self._selector.close()
+        self._errors.close()
+
+    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
+        """Accept rows; one that is here already is not taken twice."""
+        for position in positions:
+            if (run.run_id, position) not in self._held:
+                self._held.add((run.run_id, position))
+                self._waiting.append(_Row(store, run, position))
+        self._assign()
+
+    def holds(self) -> int:
+        """Rows that wait or are being processed."""
+        return len(self._held)
+
+    def processes(self) -> list[int]:
+        """Process numbers of the children."""
+        return [child.process.pid for child in self._children]
+
+    def wait(self, seconds: float) -> list[int]:
+        """Wait for an answer, a death or a time limit; rows whose processing ended."""
+        self._assign()
+        now = time.monotonic()
+        busy = [child.deadline for child in self._children if child.row is not None]
+        timeout = max(0.0, min([seconds, *(deadline - now for deadline in busy)]))
+        if self._children:
+            for key, _ in self._selector.select(timeout):
+                self._receive(key.data)
+        else:
+            time.sleep(timeout)
+        self._kill_overdue()
+        self._assign()
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
+        finished, self._finished = self._finished, []
+        return finished
+
+    # --- children ---------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        """Give waiting rows to idle children; start children while there are rows for them."""
+        while self._waiting:
+            child = next((child for child in self._children if child.row is None), None)
+            if child is None:
+                if len(self._children) >= self._settings.processes:
+                    return
+                child = self._start()
+            self._give(child, self._waiting.popleft())
+
+    def _give(self, child: _Child, row: _Row) -> None:
+        if child.run_id != row.run.run_id:
+            child.ready, child.run_id = False, row.run.run_id
+        child.row = row
+        limit = (
+            self._settings.hard_limit_seconds
+            if child.ready
+            else self._settings.worker_start_seconds
+        )
+        child.deadline = time.monotonic() + limit
+        task = Task(store=row.store.uri, run_id=row.run.run_id, position=row.position)
+        # A child that has just died is noticed where its end of the socket is read.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            child.connection.sendall(task.model_dump_json().encode() + b"\n")
+
+    def _start(self) -> _Child:
+        ours, theirs = socket.socketpair()
+        paths = [str(Path(path or ".").absolute()) for path in sys.path]
+        environment = {
+            **os.environ,
+            **COMPUTE_ENVIRONMENT,
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-m", "worker.engines.child", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C is for the parent, which then tells the children.
+                process_group=0,
+            )
+        child = _Child(process, ours)
+        settings = json.dumps(self._settings.model_dump(mode="json"))
+        with suppress(BrokenPipeError, ConnectionResetError):
+            ours.sendall(settings.encode() + b"\n")
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        self._children.append(child)
+        return child
+
+    def _receive(self, child: _Child) -> None:
+        try:
+            data = child.connection.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._bury(child)
+            return
+        child.received += data
+        while b"\n" in child.received:
+            line, _, child.received = child.received.partition(b"\n")
+            self._hear(child, Answer.model_validate_json(bytes(line)))
+
+    def _hear(self, child: _Child, answer: Answer) -> None:
+        if answer.state == "ready":
+            if not child.ready:
+                child.ready = True
+                child.deadline = time.monotonic() + self._settings.hard_limit_seconds
+            self._failed_starts = 0
+            return
+        row, child.row = child.row, None
+        if row is None:
+            return
+        self._held.discard((row.run.run_id, row.position))
+        if answer.state in {"done", "busy"}:
+            self._finished.append(row.position)
+        elif answer.state == "retry":
+            self._trouble = self._trouble or RetryableError(answer.message)
+        else:
+            self._trouble = ConfigurationError(answer.message)
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for child in list(self._children):
+            if child.row is not None and now >= child.deadline:
+                logger.warning("a worker process is past its time limit and is killed")
+                _kill(child)
+                self._close_marker(child, ending="timed_out")
+                self._bury(child)
+
+    def _bury(self, child: _Child) -> None:
+        """Remove a child that died or has to; its row goes to the next free one, at once."""
+        self._children.remove(child)
+        self._selector.unregister(child.connection)
+        child.connection.close()
+        _kill(child)
+        if child.row is not None:
+            self._waiting.appendleft(child.row)
+        if not child.ready:
+            self._count_failed_start(child)
+
+    def _close_marker(self, child: _Child, ending: attempts.Ending | None) -> None:
+        if child.row is None:
+            return
+        store, run, position = child.row
+        # If the store is away the attempt counts as a crash: what is lost is its reason.
+        with suppress(RetryableError):
+            attempts.close_process(store, run, position, process=child.process.pid, ending=ending)
+
+    def _count_failed_start(self, child: _Child) -> None:
+        self._failed_starts += 1
+        killed = child.process.returncode == -signal.SIGKILL
+        if self._failed_starts >= (_KILLED_STARTS if killed else _FAILED_STARTS):
+            self._failed_starts = 0
+            self._trouble = ConfigurationError(
+                f"worker processes die while they start (exit status {child.process.returncode}); "
+                f"their last words: {self._last_words() or 'none'}"
+            )
+
+    def _last_words(self) -> str:
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - _LAST_WORDS_BYTES))
+        return self._errors.read().decode("utf-8", errors="replace").strip()
+
+
+def _kill(child: _Child) -> None:
+    """Make sure that the process is gone."""
+    child.process.kill()
+    child.process.wait()

@@ -1,0 +1,270 @@
+"""Writing the reports of a run's patients, its index and its summary.
+
+A report is a pure function of the patient's manifest rows and stored results, so that it can be
+written again at any time and comes out the same. Every file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+from pipeline.canonical import canonical_bytes
+from pipeline.errors import RetryableError
+from pipeline.report import (
+    IndexEntry,
+    RunSummary,
+    build_report,
+    index_entry,
+    index_page,
+    patient_directory,
+    report_page,
+    summary_csv,
+)
+from pipeline.results import ImageResult, PatientReport
+from worker.process import picture_key, read_analysis
+from worker.records import ManifestRow, Outcome, RunRecord
+from worker.runs import RowOutcome, forget_outcome, outcomes
+from worker.store import Store, storage_error, write_new
+
+#: Distributions whose versions decide about the numbers.
+_SOFTWARE = (
+    "smear-screen",
+    "lime",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+    "tensorflow",
+)
+
+#: Picture of a field that every readable image has; the others are named by its explanations.
+_FIELD = "field"
+
+_REFERENCE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp")
+
+#: A file that is being written is renamed within seconds; one older was left by a killed process.
+_LEFTOVER_SECONDS = 3600.0
+
+
+class _Image(NamedTuple):
+    """An image of a patient and the folder of its result, if there is one."""
+
+    result: ImageResult
+    folder: str | None
+
+
+class _LostResultError(Exception):
+    """A result that an outcome speaks of is not in the store."""
+
+
+def write_reports(
+    store: Store, run: RunRecord, out: Path, *, reference_images: Path | None = None
+) -> list[IndexEntry]:
+    """Write the reports of all patients whose rows have outcomes, then index.html and summary.csv.
+
+    The entry of each patient that was written, in the order of the manifest. Writing again changes
+    nothing. Raises RetryableError where results were lost: their rows are then unfinished
+    again, and the run has to be resumed.
+    """
+    publisher = _Publisher(out)
+    software = software_versions()
+    entries: list[IndexEntry] = []
+    lost = 0
+    by_patient = groupby(outcomes(store, run), key=lambda one: one.row.patient)
+    for patient, rows in by_patient:
+        finished = _finished(rows)
+        if finished is None:
+            continue
+        images = []
+        for position, row, outcome in finished:
+            try:
+                images.append(_image(store, row, outcome))
+            except _LostResultError:
+                forget_outcome(store, run, position)
+                lost += 1
+        if len(images) < len(finished):
+            continue
+        report = _report(patient, images, run, software)
+        _write_patient(store, publisher, report, images, _references(reference_images))
+        entries.append(index_entry(report))
+    publisher.write(Path("summary.csv"), summary_csv(entries))
+    publisher.write(Path("index.html"), index_page(entries, _summary(run, software)).encode())
+    publisher.close()
+    if lost:
+        raise RetryableError(
+            f"{lost} stored results were missing or damaged and have to be made anew; "
+            "run `screen resume`"
+        )
+    return entries
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _SOFTWARE:
+        # Which of them are installed is part of the answer.
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _finished(rows: Iterable[RowOutcome]) -> list[tuple[int, ManifestRow, Outcome]] | None:
+    """The rows of a patient with their outcomes, or None if one has none."""
+    found = []
+    complete = True
+    for position, row, outcome in rows:
+        if outcome is None:
+            complete = False
+        else:
+            found.append((position, row, outcome))
+    return found if complete else None
+
+
+def _image(store: Store, row: ManifestRow, outcome: Outcome) -> _Image:
+    if outcome.result is None:
+        failed = ImageResult(source=row.source, status="failed", error=outcome.error)
+        return _Image(failed, None)
+    analysis = read_analysis(store, outcome.result)
+    if analysis is None:
+        raise _LostResultError
+    return _Image(ImageResult(source=row.source, **dict(analysis)), outcome.result)
+
+
+def _report(
+    patient: str, images: list[_Image], run: RunRecord, software: dict[str, str]
+) -> PatientReport:
+    report = build_report(
+        patient, [image.result for image in images], run.model, run.options, software
+    )
+    counts = report.counts
+    if not counts.ok + counts.failed == counts.images == len(images):
+        raise AssertionError(
+            f"{counts.ok} ok and {counts.failed} failed images are not the {len(images)} images "
+            "of the manifest"
+        )
+    return report
+
+
+def _write_patient(
+    store: Store,
+    publisher: _Publisher,
+    report: PatientReport,
+    images: list[_Image],
+    references: Callable[[str], bytes | None] | None,
+) -> None:
+    folder = Path("patients") / patient_directory(report.patient)
+    folders = {image.result.source: image.folder for image in images}
+
+    def picture(source: str, name: str) -> bytes | None:
+        result = folders[source]
+        return None if result is None else store.read(picture_key(result, name))
+
+    kept = set()
+    for number, image in enumerate(report.images, start=1):
+        for name in _picture_names(image):
+            data = picture(image.source, name)
+            if data is not None:
+                file_name = f"{number:03}-{name.removesuffix('.png')}.png"
+                publisher.write(folder / "pictures" / file_name, data)
+                kept.add(file_name)
+    publisher.write(folder / "report.html", report_page(report, picture, references).encode())
+    publisher.write(folder / "report.json", canonical_bytes(report))
+    publisher.remove_others(folder / "pictures", kept)
+
+
+def _picture_names(image: ImageResult) -> Iterator[str]:
+    if image.status == "ok":
+        yield _FIELD
+        if image.explanations is not None:
+            yield from image.explanations.pictures
+
+
+def _references(folder: Path | None) -> Callable[[str], bytes | None] | None:
+    """Reference pictures by id, from a folder; an id never leads out of it."""
+    if folder is None:
+        return None
+    top = folder.resolve()
+
+    def read(identity: str) -> bytes | None:
+        for suffix in _REFERENCE_SUFFIXES:
+            path = (top / f"{identity}{suffix}").resolve()
+            if path.is_relative_to(top) and path.is_file():
+                return path.read_bytes()
+        return None
+
+    return read
+
+
+def _summary(run: RunRecord, software: dict[str, str]) -> RunSummary:
+    return RunSummary(
+        run_id=run.run_id,
+        root=run.root,
+        manifest_digest=run.manifest_digest,
+        patients=run.patients,
+        images=run.images,
+        ignored=run.ignored,
+        model=run.model,
+        options=run.options,
+        software=software,
+    )
+
+
+class _Publisher:
+    """Writes files below the output folder, whole or not at all, and only those that differ."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._parts = out / ".parts"
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+        except OSError as error:
+            raise storage_error(out, error) from error
+
+    def write(self, name: Path, data: bytes) -> None:
+        """Make the file's content this."""
+        target = self._out / name
+        part = self._parts / uuid4().hex
+        try:
+            if target.is_file() and target.read_bytes() == data:
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write_new(part, data)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+
+    def remove_others(self, folder: Path, kept: set[str]) -> None:
+        """Remove pictures of a report that was replaced."""
+        try:
+            for path in (self._out / folder).glob("*.png"):
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+
+    def close(self) -> None:
+        """Remove the folder of unfinished files, unless somebody else is writing."""
+        with suppress(OSError):
+            self._parts.rmdir()
+
+    def _remove_leftovers(self) -> None:
+        now = time.time()
+        with os.scandir(self._parts) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if now - entry.stat().st_mtime > _LEFTOVER_SECONDS:
+                        Path(entry.path).unlink()

@@ -1,0 +1,125 @@
+"""Where everything lies in the store. Keys are made of hashes and numbers, never of names.
+
+::
+
+    schema.json                               which layout this is
+    results/<k2>/<result key>/analysis.json   one image's analysis, and its pictures beside it
+    seen/<k2>/<listing key>.json              which content a listed file had when it was read
+    patients/<k2>/<patient key>.json          which archive a patient's report belongs to
+    runs/<run>.json                           the run; written last, after its manifest
+    manifests/<run>/<shard>.jsonl             frozen rows, sorted by patient, then source
+    done/<run>/<shard>/<row>.json             outcome of a row, write-once
+    failed/<run>/<shard>/<row>.json           hint: the outcome may be a failure
+    cancelled/<run>.json                      nothing more is to be done
+    attempts/<run>/<shard>/<row>-<token>.json left behind by a worker that died at the row
+    log/...                                   times and hosts; nothing is ever computed from it
+"""
+
+from __future__ import annotations
+
+from pipeline.canonical import digest
+from pipeline.results import SCHEMA_VERSION
+from worker.records import ManifestRow, RunRecord
+
+SCHEMA = "schema.json"
+
+#: Rows of a manifest shard, and outcomes of a folder: few enough to list at once on a file share.
+SHARD_ROWS = 1000
+
+
+def result(sha256: str, run: RunRecord) -> str:
+    """Folder of the analysis of this content under the run's model and options."""
+    key = digest(
+        {
+            "sha256": sha256,
+            "bundle": run.model.bundle_digest,
+            "options": run.options.model_dump(mode="json"),
+            "schema": SCHEMA_VERSION,
+        }
+    )
+    return f"results/{key[:2]}/{key}/"
+
+
+def analysis(result_key: str) -> str:
+    """The analysis inside a result's folder."""
+    return f"{result_key}analysis.json"
+
+
+def seen(row: ManifestRow, run: RunRecord) -> str:
+    """Which content the listed file had; changes with path, size and version."""
+    key = digest([run.root, row.source, row.raw, row.size, row.version])
+    return f"seen/{key[:2]}/{key}.json"
+
+
+def patient(name: str) -> str:
+    """Which archive the patient's report belongs to."""
+    key = digest(name)
+    return f"patients/{key[:2]}/{key}.json"
+
+
+RUNS = "runs/"
+
+
+def run(run_id: str) -> str:
+    """The run's record."""
+    return f"runs/{run_id}.json"
+
+
+def manifest(run_id: str, shard: int) -> str:
+    """One shard of the manifest."""
+    return f"manifests/{run_id}/{shard:05}.jsonl"
+
+
+def done_shard(run_id: str, shard: int) -> str:
+    """Folder of the outcomes of a shard."""
+    return f"done/{run_id}/{shard:05}/"
+
+
+def done(run_id: str, position: int) -> str:
+    """Outcome of one row."""
+    shard, row = divmod(position, SHARD_ROWS)
+    return f"{done_shard(run_id, shard)}{row:03}.json"
+
+
+def failed_shard(run_id: str, shard: int) -> str:
+    """Folder of the hints at failures of a shard."""
+    return f"failed/{run_id}/{shard:05}/"
+
+
+def failed(run_id: str, position: int) -> str:
+    """Hint that the row's outcome may be a failure."""
+    shard, row = divmod(position, SHARD_ROWS)
+    return f"{failed_shard(run_id, shard)}{row:03}.json"
+
+
+def attempts_shard(run_id: str, shard: int) -> str:
+    """Folder of the attempt markers of a shard: few, as markers live no longer than the work."""
+    return f"attempts/{run_id}/{shard:05}/"
+
+
+def attempts(run_id: str, position: int) -> str:
+    """What the keys of the attempt markers of one row start with."""
+    shard, row = divmod(position, SHARD_ROWS)
+    return f"{attempts_shard(run_id, shard)}{row:03}-"
+
+
+def cancelled(run_id: str) -> str:
+    """Exists while the run is cancelled."""
+    return f"cancelled/{run_id}.json"
+
+
+def submitted(run_id: str) -> str:
+    """Side log: when the run was last submitted."""
+    return f"log/runs/{run_id}.json"
+
+
+def row_log(run_id: str, position: int) -> str:
+    """Side log: where and how long the row was processed."""
+    shard, row = divmod(position, SHARD_ROWS)
+    return f"log/rows/{run_id}/{shard:05}/{row:03}.json"
+
+
+def position(shard: int, key: str) -> int:
+    """Position of the row that a key of ``done``, ``failed`` or ``attempts`` belongs to."""
+    row = key.rsplit("/", 1)[1].removesuffix(".json").split("-", 1)[0]
+    return shard * SHARD_ROWS + int(row)

@@ -1,0 +1,169 @@
+"""Freezing what was listed into a sorted, sharded manifest, and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import pairwise
+
+from pydantic import ValidationError
+
+from pipeline.canonical import canonical_bytes, digest
+from pipeline.errors import ConfigurationError, StoreUnavailableError
+from pipeline.results import SCHEMA_VERSION, AnalysisOptions, ModelRecord, Record
+from worker import keys
+from worker.records import ManifestRow, RunRecord
+from worker.store import Store
+
+#: Hexadecimal digits of a run's id: 80 bits, more than enough for the runs of one laboratory.
+RUN_ID_DIGITS = 20
+
+#: Shards kept in memory by ``read_row``: rows are handed out in order, so that few are in use.
+_CACHED_SHARDS = 4
+
+
+class PatientClaim(Record):
+    """Which archive the report of a patient in this output folder is about."""
+
+    root: str
+
+
+def freeze(
+    store: Store,
+    rows: Iterable[ManifestRow],
+    *,
+    root: str,
+    bundle: str,
+    model: ModelRecord,
+    options: AnalysisOptions,
+    ignored: int,
+) -> RunRecord:
+    """Freeze the rows into a run; the same content gives the same run.
+
+    The run's record is written last: a freeze that was killed has left nothing that counts.
+    Raises ConfigurationError where there are no rows, where two rows name the same file, or where a
+    patient's reports in this store come from another archive.
+    """
+    lines, patients = _sorted_lines(rows)
+    _claim_patients(store, patients, root)
+    hasher = hashlib.sha256()
+    for line in lines:
+        hasher.update(line)
+    manifest_digest = hasher.hexdigest()
+    identity = {
+        "schema": SCHEMA_VERSION,
+        "manifest": manifest_digest,
+        "root": root,
+        "bundle": model.bundle_digest,
+        "options": options.model_dump(mode="json"),
+    }
+    run = RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_id=digest(identity)[:RUN_ID_DIGITS],
+        root=root,
+        bundle=bundle,
+        model=model,
+        options=options,
+        images=len(lines),
+        patients=len(patients),
+        ignored=ignored,
+        shards=-(-len(lines) // keys.SHARD_ROWS),
+        manifest_digest=manifest_digest,
+    )
+    for shard in range(run.shards):
+        first = shard * keys.SHARD_ROWS
+        data = b"".join(lines[first : first + keys.SHARD_ROWS])
+        store.create(keys.manifest(run.run_id, shard), data)
+    store.create(keys.run(run.run_id), canonical_bytes(run))
+    store.replace(keys.submitted(run.run_id), canonical_bytes(_submission()))
+    return read_run(store, run.run_id)
+
+
+def read_run(store: Store, run_id: str) -> RunRecord:
+    """The record of a run whose whole id is known. Raises ConfigurationError if there is none."""
+    data = store.read(keys.run(run_id))
+    if data is None:
+        raise ConfigurationError(f"there is no run {run_id}; `screen status` lists the runs")
+    try:
+        return RunRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"the record of run {run_id} cannot be read ({error.error_count()} problems): it was "
+            "written by another version of screen; submit again with another --out"
+        ) from None
+
+
+def read_rows(store: Store, run: RunRecord, shard: int) -> list[ManifestRow]:
+    """All rows of one shard, in order."""
+    return [
+        ManifestRow.model_validate_json(line) for line in _shard_lines(store, run.run_id, shard)
+    ]
+
+
+def read_row(store: Store, run: RunRecord, position: int) -> ManifestRow:
+    """The row at a position, counted from 0 over all shards."""
+    shard, row = divmod(position, keys.SHARD_ROWS)
+    return ManifestRow.model_validate_json(_shard_lines(store, run.run_id, shard)[row])
+
+
+def positions(run: RunRecord, shard: int) -> range:
+    """Positions of the rows of one shard."""
+    first = shard * keys.SHARD_ROWS
+    return range(first, min(first + keys.SHARD_ROWS, run.images))
+
+
+def iterate_rows(store: Store, run: RunRecord) -> Iterator[tuple[int, ManifestRow]]:
+    """Every row with its position; one shard is in memory at a time."""
+    for shard in range(run.shards):
+        yield from zip(positions(run, shard), read_rows(store, run, shard), strict=True)
+
+
+@lru_cache(maxsize=_CACHED_SHARDS)
+def _shard_lines(store: Store, run_id: str, shard: int) -> list[bytes]:
+    """Lines of a shard. They are frozen, so that caching them cannot go wrong."""
+    data = store.read(keys.manifest(run_id, shard))
+    if data is None:
+        raise StoreUnavailableError(f"shard {shard} of the manifest of run {run_id} is missing")
+    return data.splitlines()
+
+
+def _sorted_lines(rows: Iterable[ManifestRow]) -> tuple[list[bytes], list[str]]:
+    """Canonical lines sorted by patient, then source; and the patients."""
+    keyed = sorted(((row.patient, row.source, row.raw or ""), canonical_bytes(row)) for row in rows)
+    if not keyed:
+        raise ConfigurationError("no images were found: there is nothing to screen")
+    for (first, _), (second, _) in pairwise(keyed):
+        if first == second:
+            raise ConfigurationError(f"{first[1]!r} of patient {first[0]!r} is listed twice")
+    patients = list(dict.fromkeys(patient for (patient, _, _), _ in keyed))
+    return [line for _, line in keyed], patients
+
+
+def _claim_patients(store: Store, patients: list[str], root: str) -> None:
+    """Bind each patient's report in this output folder to one archive, or refuse all of them."""
+    claim = canonical_bytes(PatientClaim(root=root))
+    unclaimed = []
+    for patient in patients:
+        found = store.read(keys.patient(patient))
+        if found is None:
+            unclaimed.append(patient)
+        else:
+            _check_claim(found, claim, patient)
+    for patient in unclaimed:
+        if not store.create(keys.patient(patient), claim):
+            _check_claim(store.read(keys.patient(patient)) or b"", claim, patient)
+
+
+def _check_claim(found: bytes, claim: bytes, patient: str) -> None:
+    if found != claim:
+        raise ConfigurationError(
+            f"the output folder already has a report of patient {patient!r} from another archive, "
+            "which would be overwritten; choose another --out"
+        )
+
+
+def _submission() -> dict[str, str]:
+    return {"time": datetime.now(UTC).isoformat(), "host": socket.gethostname()}

@@ -1,0 +1,105 @@
+"""Every setting of the distributed part, in one typed place (environment prefix ``SCREEN_``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+#: An image that is still being processed must never be handed out again by Redis: a message counts
+#: as lost only after this many times the longest time an image may take.
+VISIBILITY_FACTOR = 5
+
+
+def _processors() -> int:
+    """Processors this process may use (a container may be given fewer than the machine has)."""
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """How work is distributed. Nothing here changes a result."""
+
+    model_config = SettingsConfigDict(env_prefix="SCREEN_", frozen=True, extra="ignore")
+
+    broker_url: str | None = Field(
+        default=None,
+        description="Redis that distributes the work, redis://host:6379/0; "
+        "without it images are processed by local processes",
+    )
+    bundle: Path | None = Field(
+        default=None, description="folder of the model bundle; default: the one that is shipped"
+    )
+    analyser: str = Field(
+        default="pipeline.analyse:open_analyser",
+        description="import path of the function that opens the model, module:function",
+    )
+    processes: PositiveInt = Field(
+        default_factory=_processors,
+        description="images that are processed at once on this machine; default: its processors",
+    )
+    window: PositiveInt = Field(
+        default=256, description="images handed out and not yet finished, at most"
+    )
+    max_file_bytes: PositiveInt = Field(
+        default=512 * 1024 * 1024, description="larger files are not read (too_many_bytes)"
+    )
+    soft_limit_seconds: PositiveFloat = Field(
+        default=120, description="an image that takes longer is interrupted (Celery only)"
+    )
+    hard_limit_seconds: PositiveFloat = Field(
+        default=180, description="a process that is at one image for longer is killed"
+    )
+    lease_seconds: PositiveFloat = Field(
+        default=400,
+        description="an image without outcome this long after it was handed out is handed out "
+        "again; must exceed hard_limit_seconds",
+    )
+    reconcile_seconds: PositiveFloat = Field(
+        default=5, description="time between two comparisons of what was handed out with the store"
+    )
+    visibility_timeout_seconds: PositiveFloat = Field(
+        default=900,
+        description="time after which Redis hands out a message again whose worker vanished; at "
+        "least five times hard_limit_seconds",
+    )
+    worker_start_seconds: PositiveFloat = Field(
+        default=180, description="a worker process may take this long to start and load the model"
+    )
+
+    @model_validator(mode="after")
+    def _limits_fit_together(self) -> Self:
+        if self.soft_limit_seconds > self.hard_limit_seconds:
+            raise ValueError("soft_limit_seconds must not exceed hard_limit_seconds")
+        if self.lease_seconds <= self.hard_limit_seconds:
+            raise ValueError("lease_seconds must exceed hard_limit_seconds")
+        if self.visibility_timeout_seconds < VISIBILITY_FACTOR * self.hard_limit_seconds:
+            raise ValueError(
+                "visibility_timeout_seconds must be at least "
+                f"{VISIBILITY_FACTOR} times hard_limit_seconds, "
+                "or images that take long are processed twice"
+            )
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment; ``overrides`` that are not None win.
+
+    Raises ConfigurationError that names the variable and what is wrong with it.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigurationError(f"settings are wrong: {problems}") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "SCREEN_" + "_".join(str(part) for part in location).upper() if location else "SCREEN_*"

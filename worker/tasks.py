@@ -1,0 +1,102 @@
+"""What a Celery worker does with a message."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache, lru_cache
+
+from celery import shared_task
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from pydantic import Field, ValidationError
+
+from pipeline.errors import ConfigurationError, RetryableError
+from pipeline.results import ModelRecord, Record
+from worker import keys
+from worker.attempts import TimedOutError
+from worker.manifest import read_run
+from worker.process import Analyser, Analysis, open_analyser, process_row
+from worker.records import RunRecord
+from worker.settings import Settings, load_settings
+from worker.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+PROCESS = "screen.process"
+
+#: Before a message that could not be worked at goes back: so that a fault does not make workers
+#: and broker spin.
+_RETURN_SECONDS = 5.0
+
+
+class RowsMessage(Record):
+    """Rows of one shard to work at. No names: ids and numbers only."""
+
+    store: str = Field(pattern=r"^[a-z0-9]+://", max_length=4096)
+    run_id: str = Field(pattern=r"^[0-9a-f]{20}$")
+    shard: int = Field(ge=0)
+    rows: list[int] = Field(min_length=1, max_length=keys.SHARD_ROWS)
+
+
+class _Limited:
+    """An analyser whose interruption by the soft time limit is told apart from other faults."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        self._analyser = analyser
+
+    @property
+    def model(self) -> ModelRecord:
+        return self._analyser.model
+
+    def __call__(self, data: bytes) -> Analysis:
+        try:
+            return self._analyser(data)
+        except SoftTimeLimitExceeded as error:
+            raise TimedOutError("the image took longer than allowed") from error
+
+
+@shared_task(name=PROCESS)  # type: ignore[untyped-decorator]  # Celery has no types
+def process(**content: object) -> None:
+    """Bring the rows of a message to their outcomes."""
+    try:
+        message = RowsMessage.model_validate(content)
+    except ValidationError as error:
+        # Never returned to the queue: it would not become valid there.
+        logger.error("a message that is not ours is dropped (%d problems)", error.error_count())
+        return
+    try:
+        _work(message)
+    except TimedOutError:
+        # Attempts are counted in the store: after a few the image has failed.
+        raise Reject("time limit", requeue=True) from None
+    except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
+        reason = str(error) or type(error).__name__
+        logger.error("run %s cannot be worked at now: %s", message.run_id, reason)
+        time.sleep(_RETURN_SECONDS)
+        raise Reject(reason, requeue=True) from None
+
+
+def _work(message: RowsMessage) -> None:
+    settings = _settings()
+    store = _store(message.store)
+    run = _run(store, message.run_id)
+    analyser = _Limited(open_analyser(run, settings))
+    for row in message.rows:
+        position = message.shard * keys.SHARD_ROWS + row
+        if row < keys.SHARD_ROWS and position < run.images:
+            process_row(store, run, position, analyser, settings=settings)
+
+
+@cache
+def _settings() -> Settings:
+    return load_settings()
+
+
+@lru_cache(maxsize=8)
+def _store(uri: str) -> Store:
+    return open_store(uri)
+
+
+@lru_cache(maxsize=8)
+def _run(store: Store, run_id: str) -> RunRecord:
+    return read_run(store, run_id)
