@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -64,23 +65,45 @@ def children_of(process: int) -> list[int]:
 
 
 class Killer(threading.Thread):
-    """kill -9 of whichever process took the latest image, after every eighth."""
+    """kill -9 of whichever process took the latest image, after every eighth.
+
+    Where a process takes as long to start as seven images, the eighth is the same each time; an
+    image is spared after its third death, since after five it is rightly given up.
+    """
 
     def __init__(self, laboratory: Laboratory, stop: threading.Event) -> None:
         super().__init__()
         self._calls = laboratory.bundle / "computed"
         self._stop_asked = stop
-        self.kills = 0
+        self._deaths: Counter[str] = Counter()
+
+    @property
+    def kills(self) -> int:
+        return self._deaths.total()
 
     def run(self) -> None:
         seen = len(self._calls.read_text().splitlines())
         while not self._stop_asked.wait(0.005):
             calls = self._calls.read_text().splitlines()
-            if len(calls) >= seen + 8:
-                seen = len(calls)
-                with suppress(ProcessLookupError):
-                    os.kill(int(calls[-1].split()[1]), signal.SIGKILL)
-                    self.kills += 1
+            if len(calls) < seen + 8:
+                continue
+            image, process = calls[-1].split()
+            if self._deaths[image] == 3:
+                continue
+            seen = len(calls)
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+                self._deaths[image] += 1
+
+
+def failures(laboratory: Laboratory, run: RunRecord) -> list[tuple[str, str]]:
+    """Reason and message of every failed image."""
+    found = []
+    for _, _, outcome in runs.outcomes(laboratory.store, run):
+        if outcome is not None and outcome.status == "failed":
+            error = outcome.error
+            found.append((error.reason, error.message) if error else ("bad input", ""))
+    return found
 
 
 def test_processes_killed_at_random_cost_time_only(
@@ -101,7 +124,8 @@ def test_processes_killed_at_random_cost_time_only(
             killer.join()
     write_reports(laboratory.store, run, laboratory.out)
     assert killer.kills >= 5
-    assert (progress.ok, progress.failed) == (60, 0)
+    assert failures(laboratory, run) == []
+    assert progress.ok == 60
     assert laboratory.reports() == undisturbed.reports()
 
 
