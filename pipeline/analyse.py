@@ -58,7 +58,7 @@ class Analyser:
 
         image = decode(data)
         cells = segment(image.pixels)
-        geometry = fit_field(image, cells, self._network.input_size)
+        geometry = fit_field(image, cells, record.preprocessing.tile_size)
         quality = measure_quality(geometry, cells, record.quality_limits)
         scores = classify(geometry, self._network)
         neighbours = references.nearest(scores.embedding, record.thresholds.n_close)

@@ -18,7 +18,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ from pipeline.confidence import Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS, Label
 from pipeline.neighbours import References
+from pipeline.preprocess import Preprocessing
 from pipeline.quality import QualityLimits
 from pipeline.results import ModelRecord, Record
 
@@ -41,14 +42,6 @@ CARD_FILE = "MODEL_CARD.md"
 
 _SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT_BUNDLE_NAME = "all-net"
-
-
-class Preprocessing(Record):
-    """How a tile becomes network input: float32 RGB, ``pixels / 255``."""
-
-    input_size: int
-    channels: Literal["RGB"] = "RGB"
-    scale: Literal["0..1"] = "0..1"
 
 
 class BundleRecord(Record):
@@ -91,7 +84,7 @@ class Bundle:
 
         return Network.load(
             self.directory / NETWORK_FILE,
-            input_size=self.record.preprocessing.input_size,
+            preprocessing=self.record.preprocessing,
             embedding_layer=self.record.embedding_layer,
             feature_map_layer=self.record.feature_map_layer,
         )

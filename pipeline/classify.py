@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
-from pipeline.types import ClassScores, FieldGeometry
+from pipeline.preprocess import Preprocessing, network_input, view_of
+from pipeline.types import ClassScores, FieldGeometry, FieldTile
 
 
 class Network:
@@ -20,18 +21,23 @@ class Network:
     """
 
     def __init__(
-        self, model: Any, *, input_size: int, embedding_layer: str, feature_map_layer: str
+        self,
+        model: Any,
+        *,
+        preprocessing: Preprocessing,
+        embedding_layer: str,
+        feature_map_layer: str,
     ) -> None:
         import keras
         import tensorflow as tf
 
         self.model = model
-        self.input_size = input_size
+        self.preprocessing = preprocessing
         inner = keras.Model(
             model.inputs,
             [model.get_layer(embedding_layer).output, model.outputs[0]],
         )
-        shape = (None, input_size, input_size, 3)
+        shape = (None, preprocessing.input_size, preprocessing.input_size, 3)
         signature = [tf.TensorSpec(shape, tf.float32)]
         self._embed_and_score: Callable[..., Any] = tf.function(
             lambda images: inner(images, training=False), input_signature=signature
@@ -51,6 +57,10 @@ class Network:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(f"{path} is not a network Keras can load: {error}") from error
         return cls(model, **layers)
+
+    def input_of(self, tile: FieldTile) -> np.ndarray:
+        """The network input that shows the tile, float32 ``(1, input_size, input_size, 3)``."""
+        return network_input(view_of(tile, self.preprocessing))
 
     def embed_and_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings ``(batch, dimensions)`` and probabilities ``(batch, classes)``, float32."""
@@ -90,11 +100,6 @@ def _feature_gradients_of(model: Any, feature_map_layer: str) -> Callable[[Any, 
     return gradients_of
 
 
-def network_input(pixels: np.ndarray) -> np.ndarray:
-    """Turn uint8 ``(size, size, 3)`` into float32 ``(1, size, size, 3)`` in 0..1."""
-    return pixels[None].astype(np.float32) / np.float32(255.0)
-
-
 def classify(geometry: FieldGeometry, network: Network) -> ClassScores:
     """Score every tile and combine them.
 
@@ -102,7 +107,7 @@ def classify(geometry: FieldGeometry, network: Network) -> ClassScores:
     in each; tiles without white cells do not count unless no tile has any. With one tile they are
     that tile's.
     """
-    scored = [network.embed_and_score(network_input(tile.pixels)) for tile in geometry.tiles]
+    scored = [network.embed_and_score(network.input_of(tile)) for tile in geometry.tiles]
     embeddings = np.concatenate([embedding for embedding, _ in scored]).astype(np.float64)
     tile_probabilities = np.concatenate([scores for _, scores in scored]).astype(np.float64)
     tile_probabilities /= tile_probabilities.sum(axis=1, keepdims=True)

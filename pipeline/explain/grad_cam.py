@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.classify import Network, network_input
+from pipeline.classify import Network
 from pipeline.explain.lime import share_inside
 from pipeline.labels import LABELS, Label
 from pipeline.types import FieldTile
@@ -17,7 +17,7 @@ def grad_cam(tile: FieldTile, label: Label, network: Network) -> tuple[np.ndarra
     Returns the map, float64 ``(rows, columns)`` scaled to 0..1 (all zero where nothing speaks for
     the label), and the share of its relevance that lies inside white cells.
     """
-    features, gradients = network.feature_gradients(network_input(tile.pixels), LABELS.index(label))
+    features, gradients = network.feature_gradients(network.input_of(tile), LABELS.index(label))
     importance = gradients.mean(axis=(0, 1))
     cam = np.maximum((features * importance).sum(axis=-1), 0.0)
     if cam.max() > 0:

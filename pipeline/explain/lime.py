@@ -55,7 +55,7 @@ def explain_with_lime(
     number = LABELS.index(label)
     explainer = BatchedExplainer(random_state=np.random.RandomState(seed))
     found = explainer.explain_instance(
-        tile.pixels.astype(np.float32) / np.float32(255.0),
+        network.input_of(tile)[0],
         network.probabilities,
         labels=(number,),
         top_labels=None,

@@ -83,6 +83,12 @@ def cut_tile(
     )
 
 
+def whole_tile(pixels: np.ndarray, cells: WhiteCells, size: int) -> FieldTile:
+    """The whole field as one tile, whatever its shape, as training fields are shown."""
+    box = Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
+    return cut_tile(pixels, cells, box, size, np.zeros(3, np.uint8))
+
+
 def squash(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resample uint8 ``(height, width, 3)`` to ``(size, size, 3)`` as the training fields were.
 

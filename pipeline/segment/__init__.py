@@ -17,7 +17,13 @@ Method = Literal["default", "hsi-saturation", "hsv-threshold"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
-__all__ = ["METHODS", "Method", "segment"]
+__all__ = ["METHODS", "Method", "no_cells", "segment"]
+
+
+def no_cells(pixels: np.ndarray) -> WhiteCells:
+    """What ``segment`` gives for a field of this size without white cells."""
+    shape = pixels.shape[:2]
+    return WhiteCells((), np.zeros(shape, np.int32), np.zeros(shape, bool))
 
 
 def segment(pixels: np.ndarray, method: Method = "default") -> WhiteCells:

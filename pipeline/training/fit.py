@@ -77,7 +77,7 @@ def fit(
 ) -> tuple[keras.Model, list[dict[str, float]]]:
     """Train ``recipe`` and return the network with one record (loss, accuracy, rate) per epoch.
 
-    ``load`` gives the uint8 ``(input_size, input_size, 3)`` network input of a file. After each
+    ``load`` gives the uint8 ``(input_size, input_size, 3)`` view of a file. After each
     epoch network, optimiser and records are written to ``work_dir``; a later call with the same
     ``work_dir`` goes on from there, with the batches it would have seen anyway.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigurationError
 from pipeline.labels import Label
+from pipeline.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     import keras
@@ -20,7 +21,7 @@ class Recipe:
     name: str
     source: str
     build: Callable[[], keras.Model]
-    input_size: int
+    preprocessing: Preprocessing
     embedding_layer: str
     feature_map_layer: str
     epochs: int
@@ -46,7 +47,7 @@ RECIPES: dict[str, Recipe] = {
         name="all-net",
         source="Thiriveedhi et al. 2025, PeerJ Computer Science, e2600",
         build=_build_all_net,
-        input_size=224,
+        preprocessing=Preprocessing(input_size=224),
         embedding_layer="dense1",
         feature_map_layer="pool3",
         epochs=50,

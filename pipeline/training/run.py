@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.analyse import Analyser
-from pipeline.bundle import Bundle, BundleRecord, Preprocessing, write_bundle
-from pipeline.classify import Network, classify, network_input
+from pipeline.bundle import Bundle, BundleRecord, write_bundle
+from pipeline.classify import Network, classify
 from pipeline.confidence import N_CLOSE, CalibrationCase, Thresholds, calibrate
 from pipeline.decode import decode
-from pipeline.geometry import fit_field, squash
+from pipeline.geometry import fit_field, whole_tile
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
+from pipeline.preprocess import Preprocessing, network_input, view_of
 from pipeline.quality import QualityLimits, quality_limits, quality_numbers
 from pipeline.results import AnalysisOptions
-from pipeline.segment import segment
+from pipeline.segment import no_cells, segment
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
     LabelledImage,
@@ -76,7 +77,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
 
     @cache
     def load(path: Path) -> np.ndarray:
-        return training_input(path, recipe.input_size)
+        return training_view(path, recipe.preprocessing)
 
     model, history = fit(
         recipe,
@@ -92,7 +93,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     )
     network = Network(
         _in_float32(model, recipe),
-        input_size=recipe.input_size,
+        preprocessing=recipe.preprocessing,
         embedding_layer=recipe.embedding_layer,
         feature_map_layer=recipe.feature_map_layer,
     )
@@ -104,7 +105,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     record = BundleRecord(
         name=recipe.name,
         labels=LABELS,
-        preprocessing=Preprocessing(input_size=recipe.input_size),
+        preprocessing=recipe.preprocessing,
         embedding_layer=recipe.embedding_layer,
         feature_map_layer=recipe.feature_map_layer,
         thresholds=thresholds,
@@ -118,10 +119,11 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     return write_bundle(options.out, network.model, references, model_card(record), record)
 
 
-def training_input(path: Path, size: int) -> np.ndarray:
-    """Decode a training field and squash the whole of it to uint8 ``(size, size, 3)``."""
+def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    """What the network is shown of a training field: all of it, as one tile."""
     pixels = decode(path.read_bytes()).pixels
-    return pixels if pixels.shape[:2] == (size, size) else squash(pixels, size)
+    cells = segment(pixels) if preprocessing.needs_cells else no_cells(pixels)
+    return view_of(whole_tile(pixels, cells, preprocessing.tile_size), preprocessing)
 
 
 def embed_references(
@@ -147,7 +149,7 @@ def choose_thresholds(
     for image in images:
         field = decode(image.path.read_bytes())
         cells = segment(field.pixels)
-        geometry = fit_field(field, cells, network.input_size)
+        geometry = fit_field(field, cells, network.preprocessing.tile_size)
         measured.append(quality_numbers(geometry, cells))
         scores = classify(geometry, network)
         neighbours = references.nearest(scores.embedding, N_CLOSE)

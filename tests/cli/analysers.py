@@ -7,10 +7,11 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.bundle import BundleRecord, Preprocessing, read_model_record
+from pipeline.bundle import BundleRecord, read_model_record
 from pipeline.canonical import canonical_bytes
 from pipeline.confidence import Thresholds
 from pipeline.labels import LABELS
+from pipeline.preprocess import Preprocessing
 from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
 from tests.worker.stubs import PNG, Analysis, judged

@@ -13,7 +13,6 @@ import pytest
 from pipeline.bundle import (
     Bundle,
     BundleRecord,
-    Preprocessing,
     default_bundle,
     load_bundle,
     read_model_record,
@@ -23,6 +22,7 @@ from pipeline.confidence import Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
+from pipeline.preprocess import Preprocessing
 from pipeline.quality import QualityLimits
 
 SHIPPED_BUNDLE_LIMIT = 15_000_000
@@ -34,7 +34,7 @@ def record() -> BundleRecord:
     return BundleRecord(
         name="small",
         labels=LABELS,
-        preprocessing=Preprocessing(input_size=16),
+        preprocessing=Preprocessing(input_size=16, tile_size=16),
         embedding_layer="embedding",
         feature_map_layer="features",
         thresholds=Thresholds.model_validate(shipped["thresholds"]),

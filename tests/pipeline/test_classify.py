@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.classify import classify, network_input
+from pipeline.classify import classify
 from pipeline.labels import LABELS
+from pipeline.preprocess import network_input
 from pipeline.types import FieldGeometry, FieldTile, Rectangle
 
 
 class BrightnessNetwork:
     """Stands for a network: dark tiles are likely Pro-B, bright ones likely benign."""
+
+    def input_of(self, tile: FieldTile) -> np.ndarray:
+        return network_input(tile.pixels)
 
     def embed_and_score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert images.shape == (1, 8, 8, 3) and images.dtype == np.float32
@@ -27,12 +31,6 @@ def tile(value: int, cells: int) -> FieldTile:
 
 def scores_of(*tiles: FieldTile):
     return classify(FieldGeometry("tiled", 18.0, True, tiles), BrightnessNetwork())
-
-
-def test_network_input_is_one_image_in_0_to_1():
-    found = network_input(np.array([[[0, 51, 255]]], np.uint8))
-    np.testing.assert_allclose(found, [[[[0.0, 0.2, 1.0]]]])
-    assert found.dtype == np.float32
 
 
 def test_one_tile_decides_alone_with_or_without_cells():

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.explain import explain
 from pipeline.explain.grad_cam import grad_cam
 from pipeline.explain.lime import BatchedExplainer, explain_with_lime, share_inside
+from pipeline.preprocess import Preprocessing
 from pipeline.types import ClassScores, FieldGeometry, FieldTile, Rectangle
 
 SIZE = 48
@@ -34,7 +35,7 @@ def network():
     scores = layers.Dense(4, activation="softmax", kernel_initializer="he_normal")(hidden)
     return Network(
         keras.Model(image, scores),
-        input_size=SIZE,
+        preprocessing=Preprocessing(input_size=SIZE, tile_size=SIZE),
         embedding_layer="embedding",
         feature_map_layer="features",
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.labels import LABELS
+from pipeline.preprocess import Preprocessing
 from pipeline.training.augment import random_affine
 from pipeline.training.data import LabelledImage
 from pipeline.training.fit import EpochBatches, fit, learning_rate_at
@@ -32,7 +33,7 @@ def recipe() -> Recipe:
     return replace(
         RECIPES["all-net"],
         build=build_small,
-        input_size=SIZE,
+        preprocessing=Preprocessing(input_size=SIZE, tile_size=SIZE),
         epochs=4,
         batch_size=8,
         learning_rate=0.02,
