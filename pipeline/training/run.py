@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,19 +14,16 @@ import numpy as np
 
 from pipeline.analyse import Analyser
 from pipeline.bundle import Bundle, BundleRecord, write_bundle
-from pipeline.classify import Network, classify
-from pipeline.confidence import N_CLOSE, CalibrationCase, Thresholds, calibrate
+from pipeline.classify import Network
 from pipeline.decode import decode
-from pipeline.geometry import fit_field, whole_tile
+from pipeline.geometry import whole_tile
 from pipeline.labels import LABELS
-from pipeline.neighbours import References
-from pipeline.preprocess import Preprocessing, network_input, view_of
-from pipeline.quality import QualityLimits, quality_limits, quality_numbers
+from pipeline.preprocess import Preprocessing, view_of
 from pipeline.results import AnalysisOptions
 from pipeline.segment import no_cells, segment
+from pipeline.training.calibration import choose_thresholds, embed_references
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
-    LabelledImage,
     Split,
     copies_across,
     hold_out,
@@ -124,37 +121,6 @@ def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     pixels = decode(path.read_bytes()).pixels
     cells = segment(pixels) if preprocessing.needs_cells else no_cells(pixels)
     return view_of(whole_tile(pixels, cells, preprocessing.tile_size), preprocessing)
-
-
-def embed_references(
-    images: Sequence[LabelledImage],
-    load: Callable[[Path], np.ndarray],
-    network: Network,
-    root: Path,
-) -> References:
-    """Embed labelled images one by one, as queries will be."""
-    embeddings = [network.embed_and_score(network_input(load(image.path)))[0] for image in images]
-    return References(
-        embeddings=np.concatenate(embeddings),
-        labels=np.array([LABELS.index(image.label) for image in images], dtype=np.int8),
-        ids=tuple(image.path.relative_to(root).as_posix() for image in images),
-    )
-
-
-def choose_thresholds(
-    images: Sequence[LabelledImage], network: Network, references: References
-) -> tuple[QualityLimits, Thresholds]:
-    """Quality limits and confidence thresholds from images kept out of training."""
-    measured, cases = [], []
-    for image in images:
-        field = decode(image.path.read_bytes())
-        cells = segment(field.pixels)
-        geometry = fit_field(field, cells, network.preprocessing.tile_size)
-        measured.append(quality_numbers(geometry, cells))
-        scores = classify(geometry, network)
-        neighbours = references.nearest(scores.embedding, N_CLOSE)
-        cases.append(CalibrationCase(image.label, scores, neighbours))
-    return quality_limits(measured), calibrate(cases)
 
 
 def _divide(options: TrainingOptions) -> Split:
