@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.results import Record
+from pipeline.stain import normalise_stain
 from pipeline.types import FieldTile
 
 View = Literal["field", "white_cells"]
@@ -32,7 +33,7 @@ class Preprocessing(Record):
 def view_of(tile: FieldTile, preprocessing: Preprocessing) -> np.ndarray:
     """What the network is shown of the tile, uint8 ``(input_size, input_size, 3)``.
 
-    ``field``: all of it. ``white_cells``: pixels of white cells, at least 1 in every channel, on a
+    ``field``: all of it. ``white_cells``: white cells with the stain's colour taken out, on a
     ground of zeros; what is not zero is white cell.
     """
     size = (preprocessing.input_size, preprocessing.input_size)
@@ -41,7 +42,7 @@ def view_of(tile: FieldTile, preprocessing: Preprocessing) -> np.ndarray:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
         mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     if preprocessing.view == "white_cells":
-        return np.where(mask[..., None], np.maximum(pixels, 1), 0).astype(np.uint8)
+        return normalise_stain(pixels, mask)
     return pixels
 
 

@@ -26,8 +26,7 @@ def test_the_field_is_shown_as_it_is(tile):
 def test_white_cells_are_what_is_not_zero_even_where_they_are_black(tile):
     shown = view_of(tile, Preprocessing(input_size=8, tile_size=8, view="white_cells"))
     np.testing.assert_array_equal(shown.any(axis=2), tile.white_cells)
-    assert shown[2, 2].tolist() == [1, 1, 1]
-    assert shown[3, 3].tolist() == [200, 200, 200]
+    assert 1 <= shown[2, 2].min() < shown[3, 3].min()
 
 
 def test_what_lies_outside_white_cells_does_not_reach_the_network(tile):
