@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.bundle import Bundle, load_bundle
 from pipeline.classify import Network, classify
-from pipeline.confidence import judge
+from pipeline.confidence import judge, tempered
 from pipeline.decode import decode
 from pipeline.explain import explain
 from pipeline.explain.pictures import draw_field
@@ -60,7 +60,7 @@ class Analyser:
         cells = segment(image.pixels)
         geometry = fit_field(image, cells, record.preprocessing.tile_size)
         quality = measure_quality(geometry, cells, record.quality_limits)
-        scores = classify(geometry, self._network)
+        scores = tempered(classify(geometry, self._network), record.thresholds.temperature)
         neighbours = references.nearest(scores.embedding, record.thresholds.n_close)
         confidence = judge(scores, neighbours, quality, geometry, record.thresholds)
 

@@ -5,9 +5,11 @@ A bundle is a directory::
     bundle.json      classes, preprocessing, thresholds, training and test record, file digests
     network.keras    the network
     references.npz   embeddings, labels and ids of the reference images (no pictures)
+    calibration.npz  what the model said of the images the thresholds come from (no pictures);
+                     not needed to judge, and missing from older bundles
     MODEL_CARD.md    the same for people; not part of the digest
 
-The digest covers ``bundle.json``, which holds the SHA-256 of the other two files, so a bundle
+The digest covers ``bundle.json``, which holds the SHA-256 of the other files, so a bundle
 whose digest is known is known completely. Nothing in this module imports TensorFlow before
 ``load_network`` is called.
 """
@@ -32,12 +34,14 @@ from pipeline.quality import QualityLimits
 from pipeline.results import ModelRecord, Record
 
 if TYPE_CHECKING:
+    from pipeline.calibration_part import CalibrationPart
     from pipeline.classify import Network
 
 BUNDLE_SCHEMA = 1
 RECORD_FILE = "bundle.json"
 NETWORK_FILE = "network.keras"
 REFERENCES_FILE = "references.npz"
+CALIBRATION_FILE = "calibration.npz"
 CARD_FILE = "MODEL_CARD.md"
 
 _SHIPPED = Path(__file__).parent / "bundles"
@@ -77,6 +81,17 @@ class Bundle:
     def model(self) -> ModelRecord:
         """What reports say about the model."""
         return _model_record(self.record)
+
+    def load_calibration(self) -> CalibrationPart:
+        """The images the thresholds come from; raises ConfigurationError if the bundle has none."""
+        from pipeline.calibration_part import CalibrationPart
+
+        if CALIBRATION_FILE not in self.record.files:
+            raise ConfigurationError(
+                f"the model bundle {self.directory} is of an older kind without calibration images:"
+                " give `screen references calibrate` the images it was trained on, with --data"
+            )
+        return CalibrationPart.load(self.directory / CALIBRATION_FILE)
 
     def load_network(self) -> Network:
         """Load the network; imports TensorFlow."""
@@ -127,9 +142,16 @@ def load_bundle(directory: str | Path) -> Bundle:
 
 
 def write_bundle(
-    directory: Path, model: Any, references: References, card: str, record: BundleRecord
+    directory: Path,
+    model: Any,
+    references: References,
+    card: str,
+    record: BundleRecord,
+    calibration: CalibrationPart | None = None,
 ) -> Bundle:
     """Write a bundle of a Keras ``model``; the file digests of ``record`` are filled in.
+
+    Without ``calibration`` its thresholds can be used, but not computed anew.
 
     ``bundle.json`` is written last, so that an interrupted call leaves no valid bundle.
     """
@@ -137,11 +159,13 @@ def write_bundle(
     (directory / RECORD_FILE).unlink(missing_ok=True)
     model.save(directory / NETWORK_FILE)
     references.save(directory / REFERENCES_FILE)
+    names = [NETWORK_FILE, REFERENCES_FILE]
+    (directory / CALIBRATION_FILE).unlink(missing_ok=True)
+    if calibration is not None:
+        calibration.save(directory / CALIBRATION_FILE)
+        names.append(CALIBRATION_FILE)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
-    files = {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        for name in (NETWORK_FILE, REFERENCES_FILE)
-    }
+    files = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     written = record.model_copy(update={"files": files})
     (directory / RECORD_FILE).write_bytes(canonical_bytes(written))
     return load_bundle(directory)

@@ -1,19 +1,24 @@
 """The confidence flag: has the model seen anything like this, and does everything agree?
 
 The flag is ``high`` only if nothing speaks against it. Its thresholds are computed from labelled
-images kept out of training (``calibrate``) and travel in the model bundle.
+images kept out of training (``calibrate``) and travel in the model bundle. docs/confidence.md says
+what they promise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import Field
+from scipy.optimize import minimize_scalar
 
+from pipeline.canonical import rounded
 from pipeline.errors import ConfigurationError
-from pipeline.labels import Label
+from pipeline.labels import LABELS, MALIGNANT_LABELS, Label, ReferenceLabel
 from pipeline.neighbours import Neighbours
 from pipeline.results import Confidence, Quality, Record
 from pipeline.types import ClassScores, FieldGeometry
@@ -21,38 +26,112 @@ from pipeline.types import ClassScores, FieldGeometry
 #: Number of neighbours that are looked at (Genovese et al. 2025 use 5 on all but one set).
 N_CLOSE = 5
 
+#: Share of images like the calibration images that may be farther from the references than the
+#: limit of all, and than the limit of their own label. A label has about a quarter of the images,
+#: too few for a tail of 1 %.
+TAIL, LABEL_TAIL = 0.01, 0.02
+
+#: Share of all images that may be ``high`` and wrong, and ``high`` and a missed malignant one.
+TARGET_ERROR, TARGET_MISSED = 0.01, 0.005
+
+#: Range of temperatures. The lower end keeps a calibration part without a single error, whose
+#: likelihood grows without limit as the temperature falls, from making every image certain.
+COLDEST, HOTTEST = 0.25, 20.0
+
+#: Least probability that has a logarithm; single precision ends there.
+SMALLEST_PROBABILITY = 1e-38
+
+#: Decimals of a consensus, in the calibration as in the judgement: what is written to a bundle and
+#: read again must compare alike.
+DECIMALS = 6
+
+#: A limit that no consensus reaches.
+NEVER = 2.0
+
+
+class SetFigures(Record):
+    """What the thresholds keep of the calibration images from one set."""
+
+    images: int
+    coverage: float
+    error: float | None = Field(description="share of the kept that are wrong; null if none is")
+    missed_malignant: int = Field(description="malignant images kept and called benign")
+
 
 class Thresholds(Record):
-    """What separates ``high`` from ``low``, and how it was found."""
+    """What separates ``high`` from ``low``, and how it was found.
+
+    ``min_agreement`` and ``min_probability`` are limits of older bundles, which have nothing from
+    ``temperature`` on.
+    """
 
     n_close: int
     max_distance: float
-    min_agreement: float
-    min_probability: float
+    min_agreement: float = 0.0
+    min_probability: float = 0.0
     calibration_images: int
     target_coverage: float
     target_error: float
     calibration_coverage: float
     calibration_error: float
+    temperature: float = Field(default=1.0, gt=0)
+    target_missed: float | None = None
+    min_consensus: float = 0.0
+    min_visible: float = 0.0
+    unknown_scale_seen: bool = False
+    distances: dict[Label, list[float]] = Field(
+        default={}, description="of the calibration images by the label they got, ascending"
+    )
+    consensus: list[float] = Field(default=[], description="of the same images, ascending")
+    sets: dict[str, SetFigures] = Field(default={}, description="the same figures by source")
 
 
 @dataclass(frozen=True)
 class CalibrationCase:
-    """What the model said of one labelled image that it was not trained on."""
+    """What the model said of one labelled image that it was not trained on.
 
-    truth: Label
+    ``scores`` as the network gave them, before any temperature. ``visible``: share of what the
+    network was shown that is white cell. ``source``: the set the image is from.
+    """
+
+    truth: ReferenceLabel
     scores: ClassScores
     neighbours: Neighbours
+    visible: float = 1.0
+    scale_known: bool = True
+    source: str = "training set"
 
     @property
     def correct(self) -> bool:
-        """Whether the network named the right class."""
+        """Whether the network named the right class, or a malignant one where no more is known."""
+        if self.truth == "malignant":
+            return self.scores.label in MALIGNANT_LABELS
         return self.scores.label == self.truth
+
+    @property
+    def missed(self) -> bool:
+        """Whether a malignant image was called benign, the costly error in screening."""
+        return self.truth != "benign" and self.scores.label == "benign"
 
     @property
     def agrees(self) -> bool:
         """Whether network and neighbours name the same class."""
-        return self.scores.label == self.neighbours.vote
+        return self.neighbours.agrees(self.scores.label)
+
+
+def tempered(scores: ClassScores, temperature: float) -> ClassScores:
+    """Probabilities as a network of this temperature would give them (Guo et al. 2017).
+
+    ``softmax(log p / T)`` of the field's probabilities, and of each tile's; the order of the
+    classes, and so the label, stays.
+    """
+    if temperature == 1.0:
+        return scores
+    return replace(
+        scores,
+        probabilities=_tempered(scores.probabilities, temperature),
+        tile_probabilities=_tempered(scores.tile_probabilities, temperature),
+    )
 
 
 def judge(
@@ -62,26 +141,88 @@ def judge(
     geometry: FieldGeometry,
     thresholds: Thresholds,
 ) -> Confidence:
-    """Collect everything that speaks against trusting the decision; the flag follows from it."""
+    """Collect everything that speaks against trusting the decision; the flag follows from it.
+
+    ``scores``: with the temperature of the thresholds applied.
+    """
+    # What is not a matter of degree.
     reasons = list(quality.reasons)
-    if not geometry.scale_known:
+    if not geometry.scale_known and not thresholds.unknown_scale_seen:
         reasons.append("scale_unknown")
-    if neighbours.distance > thresholds.max_distance:
-        reasons.append("far_from_references")
-    if neighbours.agreement < thresholds.min_agreement:
-        reasons.append("neighbours_disagree")
-    if scores.label != neighbours.vote:
+    if visible_share(geometry) < thresholds.min_visible and "no_white_cell" not in reasons:
+        reasons.append("little_visible")
+    if not neighbours.agrees(scores.label):
         reasons.append("network_and_neighbours_disagree")
-    if scores.probabilities.max() < thresholds.min_probability:
+    decided = bool(reasons)
+
+    consensus = consensus_of(scores, neighbours)
+    if _is_far(scores.label, neighbours.distance, thresholds):
+        reasons.append("far_from_references")
+    if neighbours.agreement < thresholds.min_agreement or (
+        consensus < thresholds.min_consensus and neighbours.support(scores.label) < 1
+    ):
+        reasons.append("neighbours_disagree")
+    probability = float(scores.probabilities.max())
+    if (
+        probability < thresholds.min_probability
+        or round(probability, DECIMALS) < thresholds.min_consensus
+    ):
         reasons.append("network_uncertain")
+
+    typicality = score = None
+    if thresholds.distances:
+        typicality = typicality_of(scores.label, neighbours.distance, thresholds.distances)
+        below = bisect_left(thresholds.consensus, math.nextafter(consensus, 2.0))
+        score = min(typicality, (1 + below) / (1 + len(thresholds.consensus)))
+        score = 0.0 if decided else score
     return Confidence(
         flag="low" if reasons else "high",
         reasons=reasons,
         vote=neighbours.vote,
         agreement=neighbours.agreement,
         distance=neighbours.distance,
+        typicality=typicality,
+        consensus=consensus if thresholds.distances else None,
+        score=score,
         neighbours=list(neighbours.nearest),
     )
+
+
+def consensus_of(scores: ClassScores, neighbours: Neighbours) -> float:
+    """Probability of the label times the share of neighbours that support it, 0 to 1."""
+    share = neighbours.support(scores.label)
+    return round(float(scores.probabilities.max()) * share, DECIMALS)
+
+
+def visible_share(geometry: FieldGeometry) -> float:
+    """Share of the tiles' pixels that are white cell; 0 without tiles."""
+    return float(np.mean([tile.white_cells.mean() for tile in geometry.tiles] or [0.0]))
+
+
+def p_value(value: float, calibration: Sequence[float]) -> float:
+    """Conformal p-value: share of images, this one included, at least as far as this one.
+
+    ``calibration`` ascending. For exchangeable images it is at most ``a`` with a probability of at
+    most ``a`` (Vovk, Gammerman, Shafer 2005; Bates et al. 2023 for outliers).
+    """
+    return (1 + len(calibration) - bisect_left(calibration, value)) / (1 + len(calibration))
+
+
+def typicality_of(label: Label, distance: float, distances: dict[Label, list[float]]) -> float:
+    """The smaller of the p-values of the distance among all calibration images and its label's.
+
+    A label with fewer calibration images than its tail needs has no p-value of its own.
+    """
+    overall = p_value(distance, sorted(value for some in distances.values() for value in some))
+    own = distances.get(label, [])
+    if len(own) < needed_for(LABEL_TAIL):
+        return overall
+    return min(overall, p_value(distance, own))
+
+
+def needed_for(share: float) -> int:
+    """Fewest calibration images that can support a promise about this share of images."""
+    return math.ceil(1 / share - 1 - 1e-9)
 
 
 def conformal_quantile(values: Sequence[float], coverage: float) -> float:
@@ -90,62 +231,156 @@ def conformal_quantile(values: Sequence[float], coverage: float) -> float:
     Split conformal prediction (Vovk et al. 2005): the ``ceil((n + 1) coverage)``-th smallest of
     ``n`` values. Raises ConfigurationError if ``n`` is too small for the coverage asked for.
     """
-    rank = math.ceil((len(values) + 1) * coverage)
+    rank = math.ceil((len(values) + 1) * coverage - 1e-9)
     if rank > len(values):
         raise ConfigurationError(
             f"{len(values)} calibration images cannot support a coverage of {coverage:.0%}; "
-            f"at least {math.ceil(coverage / (1 - coverage))} are needed"
+            f"at least {needed_for(1 - coverage)} are needed: keep more groups out of training"
         )
     return float(np.sort(np.asarray(values))[rank - 1])
 
 
+def fit_temperature(probabilities: np.ndarray, truths: Sequence[ReferenceLabel]) -> float:
+    """The temperature that makes the truths likeliest (Guo et al. 2017, section 4.2).
+
+    ``probabilities``: ``(images, classes)``. A malignant image without a known subtype has the
+    probability of all malignant classes together.
+    """
+    right = np.array(
+        [
+            [label == truth or (truth == "malignant" and label != "benign") for label in LABELS]
+            for truth in truths
+        ]
+    )
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scaled = _tempered(probabilities, math.exp(log_temperature))
+        return -float(np.log(np.maximum((scaled * right).sum(axis=1), SMALLEST_PROBABILITY)).mean())
+
+    found = minimize_scalar(
+        negative_log_likelihood, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded"
+    )
+    return math.exp(found.x)
+
+
+def controlled_limit(consensus: Sequence[float], wrong: Sequence[bool], target: float) -> float:
+    """Lowest limit of consensus at which ``wrong`` stays controlled at ``target``.
+
+    Conformal risk control (Angelopoulos et al. 2022, theorem 1): the share of images at or above
+    the limit that are wrong is, in expectation over new images exchangeable with these, at most
+    ``target`` if ``(wrong images kept + 1) / (n + 1) <= target``. ``consensus``: 0 for images that
+    are not kept at any limit. Raises ConfigurationError if ``n`` is too small for the target.
+    """
+    images = len(consensus)
+    allowed = math.floor((images + 1) * target - 1 + 1e-9)
+    if allowed < 0:
+        raise ConfigurationError(
+            f"{images} calibration images cannot show an error of at most {target:.1%}; at least "
+            f"{needed_for(target)} are needed, or a larger error must be accepted"
+        )
+    errors = sorted((c for c, is_wrong in zip(consensus, wrong, strict=True) if is_wrong))[::-1]
+    if len(errors) <= allowed:
+        return 0.0
+    return min((c for c in consensus if c > errors[allowed]), default=NEVER)
+
+
 def calibrate(
-    cases: Sequence[CalibrationCase], *, target_coverage: float = 0.99, target_error: float = 0.01
+    cases: Sequence[CalibrationCase],
+    *,
+    target_coverage: float = 1 - TAIL,
+    target_error: float = TARGET_ERROR,
+    target_missed: float = TARGET_MISSED,
 ) -> Thresholds:
     """Choose thresholds on labelled images that were kept out of training.
 
-    The distance limit is the conformal quantile that keeps ``target_coverage`` of the calibration
-    images. Among the images within it whose neighbours agree with the network, agreement and
-    probability limits are chosen that keep the most images while at most ``target_error`` of those
-    kept are wrong; if no pair reaches that, the one with the smallest error.
+    The limits of distance are conformal quantiles. Among the images within them on which network
+    and neighbours agree, the limit of consensus is the lowest, and so keeps the most, at which both
+    the share of wrong and the share of missed malignant images stay controlled. Raises
+    ConfigurationError if there are too few images for what is asked.
     """
-    max_distance = conformal_quantile([case.neighbours.distance for case in cases], target_coverage)
-    near = [case for case in cases if case.agrees and case.neighbours.distance <= max_distance]
-    agreements = sorted({case.neighbours.agreement for case in near})
-    # A limit half-way between two observed values would do as well; an observed value is simplest.
-    probabilities = [0.0, *sorted({float(case.scores.probabilities.max()) for case in near})]
-
-    def figures(pair: tuple[float, float]) -> tuple[int, float]:
-        kept = [
-            case.correct
-            for case in near
-            if case.neighbours.agreement >= pair[0] and case.scores.probabilities.max() >= pair[1]
-        ]
-        return len(kept), 1.0 - sum(kept) / len(kept) if kept else 0.0
-
-    candidates = {
-        (agreement, probability): figures((agreement, probability))
-        for agreement in agreements
-        for probability in probabilities
-    }
-    if not candidates:
-        raise ConfigurationError(
-            "network and neighbours agree on none of the calibration images: train longer"
-        )
-    good = {pair: found for pair, found in candidates.items() if found[1] <= target_error}
-    if good:
-        chosen = max(good, key=lambda pair: (good[pair][0], -pair[0], -pair[1]))
-    else:
-        chosen = min(candidates, key=lambda pair: (candidates[pair][1], -candidates[pair][0]))
-    kept, error = candidates[chosen]
-    return Thresholds(
+    _refuse_unusable(cases)
+    temperature = rounded(
+        fit_temperature(np.array([c.scores.probabilities for c in cases]), [c.truth for c in cases])
+    )
+    cases = [replace(case, scores=tempered(case.scores, temperature)) for case in cases]
+    draft = Thresholds(
         n_close=N_CLOSE,
-        max_distance=max_distance,
-        min_agreement=chosen[0],
-        min_probability=chosen[1],
+        max_distance=conformal_quantile([c.neighbours.distance for c in cases], target_coverage),
         calibration_images=len(cases),
         target_coverage=target_coverage,
         target_error=target_error,
-        calibration_coverage=kept / len(cases),
-        calibration_error=error,
+        target_missed=target_missed,
+        calibration_coverage=0.0,
+        calibration_error=0.0,
+        temperature=temperature,
+        min_visible=min((c.visible for c in cases if c.visible > 0), default=0.0),
+        unknown_scale_seen=_share(cases, lambda c: not c.scale_known) > LABEL_TAIL,
+        distances={
+            label: sorted(c.neighbours.distance for c in cases if c.scores.label == label)
+            for label in LABELS
+        },
+        consensus=sorted(consensus_of(c.scores, c.neighbours) for c in cases),
     )
+    values = [
+        consensus_of(case.scores, case.neighbours) if _may_be_high(case, draft) else 0.0
+        for case in cases
+    ]
+    limit = max(
+        controlled_limit(values, [not case.correct for case in cases], target_error),
+        controlled_limit(values, [case.missed for case in cases], target_missed),
+    )
+    kept = [c for c, value in zip(cases, values, strict=True) if value >= max(limit, 1e-9)]
+    return draft.model_copy(
+        update={
+            "min_consensus": limit,
+            "calibration_coverage": len(kept) / len(cases),
+            "calibration_error": sum(not c.correct for c in kept) / len(kept) if kept else 0.0,
+            "sets": {name: _figures(name, cases, kept) for name in {c.source for c in cases}},
+        }
+    )
+
+
+def _may_be_high(case: CalibrationCase, thresholds: Thresholds) -> bool:
+    far = _is_far(case.scores.label, case.neighbours.distance, thresholds)
+    return case.agrees and not far
+
+
+def _is_far(label: Label, distance: float, thresholds: Thresholds) -> bool:
+    own = thresholds.distances.get(label, [])
+    if len(own) >= needed_for(LABEL_TAIL) and p_value(distance, own) <= LABEL_TAIL:
+        return True
+    return distance > thresholds.max_distance
+
+
+def _figures(
+    name: str, cases: Sequence[CalibrationCase], kept: Sequence[CalibrationCase]
+) -> SetFigures:
+    images = sum(case.source == name for case in cases)
+    some = [case for case in kept if case.source == name]
+    return SetFigures(
+        images=images,
+        coverage=len(some) / images,
+        error=_share(some, lambda case: not case.correct) if some else None,
+        missed_malignant=sum(case.missed for case in some),
+    )
+
+
+def _share(cases: Sequence[CalibrationCase], holds: Callable[[CalibrationCase], bool]) -> float:
+    return sum(map(holds, cases)) / len(cases)
+
+
+def _refuse_unusable(cases: Sequence[CalibrationCase]) -> None:
+    for case in cases:
+        numbers = (*case.scores.probabilities, case.neighbours.distance, case.visible)
+        if not np.isfinite(numbers).all():
+            raise ConfigurationError(
+                "a calibration image has probabilities or distances that are not numbers: the "
+                "network diverged; train it again"
+            )
+
+
+def _tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """``softmax(log p / T)`` along the last axis, float64."""
+    scaled = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)) / temperature
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return scaled / scaled.sum(axis=-1, keepdims=True)

@@ -11,6 +11,12 @@ LABELS: tuple[Label, ...] = get_args(Label)
 
 MALIGNANT_LABELS: frozenset[Label] = frozenset(LABELS) - {"benign"}
 
+#: What a reference image may be labelled: a class, or leukaemia of unknown subtype.
+ReferenceLabel = Literal["benign", "early_b", "pre_b", "pro_b", "malignant"]
+
+#: Classes first, so that their numbers are the same in both lists.
+REFERENCE_LABELS: tuple[ReferenceLabel, ...] = get_args(ReferenceLabel)
+
 #: How a person reads each label. "Benign" in the training set are haematogones
 #: (normal B-cell precursors), not normal blood in general.
 DISPLAY_NAMES: dict[Label, str] = {

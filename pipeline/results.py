@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.labels import Label
+from pipeline.labels import Label, ReferenceLabel
 from pipeline.types import GeometryMethod
 
 SCHEMA_VERSION = 1
@@ -94,7 +94,7 @@ class Neighbour(Record):
     """A reference image near the query in the embedding."""
 
     id: str
-    label: Label
+    label: ReferenceLabel = Field(description="malignant: leukaemia without a known subtype")
     distance: float
 
 
@@ -104,11 +104,30 @@ class Confidence(Record):
     flag: Flag
     reasons: list[str] = Field(
         description="empty if high; else codes: far_from_references, neighbours_disagree, "
-        "network_and_neighbours_disagree, network_uncertain, scale_unknown, and those of quality"
+        "network_and_neighbours_disagree, network_uncertain, little_visible, scale_unknown, and "
+        "those of quality"
     )
-    vote: Label = Field(description="majority label of the neighbours; ties go to the nearest")
-    agreement: Share = Field(description="share of the neighbours that have the majority label")
+    vote: ReferenceLabel = Field(
+        description="label most neighbours support; ties go to the nearest; malignant: no subtype"
+    )
+    agreement: Share = Field(description="share of the neighbours that support the vote")
     distance: float = Field(description="mean distance to the neighbours")
+    typicality: Share | None = Field(
+        default=None,
+        description="conformal p-value of the distance: share of calibration images at least as "
+        "far, the smaller of all and of those with the same label; null from older bundles",
+    )
+    consensus: Share | None = Field(
+        default=None,
+        description="probability of the label times the share of neighbours that support it; null "
+        "from older bundles",
+    )
+    score: Share | None = Field(
+        default=None,
+        description="how well the image fits what the model knows: the smaller of typicality and "
+        "the p-value of consensus; 0 where any other reason speaks against it; null from older "
+        "bundles",
+    )
     neighbours: list[Neighbour]
 
 

@@ -13,6 +13,7 @@ from pipeline.report.words import (
     CALL_NAMES,
     FLAG_MEANINGS,
     GEOMETRY_METHODS,
+    NEIGHBOUR_NAMES,
     failure_mend,
     reason_in_words,
 )
@@ -63,7 +64,7 @@ def report_page(
         references=_reference_pictures(report, reference_images),
         labels=LABELS,
         malignant=MALIGNANT_LABELS,
-        call_names=CALL_NAMES,
+        call_names=CALL_NAMES | NEIGHBOUR_NAMES,
         call_meanings=CALL_MEANINGS,
         flag_meanings=FLAG_MEANINGS,
         methods=GEOMETRY_METHODS,

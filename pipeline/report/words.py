@@ -16,6 +16,9 @@ CALL_NAMES: dict[Call, str] = {
     "not_assessable": "Not assessable",
 }
 
+#: Labels that a reference image may have, and no image gets.
+NEIGHBOUR_NAMES: dict[str, str] = {"malignant": "Malignant, subtype unknown"}
+
 CALL_MEANINGS: dict[Call, str] = {
     "benign": "The fields resemble the benign fields of the training set. Those show haematogones "
     "(normal B-cell precursors); normal blood is not one of the model's classes.",
@@ -58,6 +61,7 @@ IMAGE_REASONS: dict[str, str] = {
     "scale_unknown": "The size of the cells had to be guessed: too few red cells to measure by.",
     "far_from_references": "The field is unlike any reference image: the model may never have seen "
     "such a stain, magnification or disease.",
+    "little_visible": "Less of the field is white cell than in any field the limits were found on.",
     "neighbours_disagree": "The most similar reference images belong to different classes.",
     "network_and_neighbours_disagree": "The network names another class than the most similar "
     "reference images.",

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.classify import Network, classify
-from pipeline.confidence import N_CLOSE, CalibrationCase, Thresholds, calibrate
-from pipeline.decode import decode
-from pipeline.geometry import fit_field
+from pipeline.calibration_part import CalibrationPart, measure_image
+from pipeline.classify import Network
+from pipeline.confidence import Thresholds
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
 from pipeline.preprocess import network_input
-from pipeline.quality import QualityLimits, quality_limits, quality_numbers
-from pipeline.segment import segment
+from pipeline.quality import QualityLimits
 from pipeline.training.data import LabelledImage
 
 
@@ -34,17 +32,14 @@ def embed_references(
     )
 
 
+def measure_calibration_part(images: Sequence[LabelledImage], network: Network) -> CalibrationPart:
+    """What the network says of images kept out of training, to be stored in the bundle."""
+    measured = [measure_image(image.path, network) for image in images]
+    return CalibrationPart.of(measured, [image.label for image in images])
+
+
 def choose_thresholds(
     images: Sequence[LabelledImage], network: Network, references: References
 ) -> tuple[QualityLimits, Thresholds]:
     """Quality limits and confidence thresholds from images kept out of training."""
-    measured, cases = [], []
-    for image in images:
-        field = decode(image.path.read_bytes())
-        cells = segment(field.pixels)
-        geometry = fit_field(field, cells, network.preprocessing.tile_size)
-        measured.append(quality_numbers(geometry, cells))
-        scores = classify(geometry, network)
-        neighbours = references.nearest(scores.embedding, N_CLOSE)
-        cases.append(CalibrationCase(image.label, scores, neighbours))
-    return quality_limits(measured), calibrate(cases)
+    return measure_calibration_part(images, network).thresholds(references)

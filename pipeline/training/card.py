@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.bundle import BundleRecord
+from pipeline.confidence import NEVER, Thresholds
 from pipeline.labels import DISPLAY_NAMES, LABELS, Label
 from pipeline.results import DISCLAIMER
 
@@ -72,11 +73,7 @@ Confusion matrix (rows truth, columns decision, order {", ".join(LABELS)}):
 
 {_matrix(test["confusion"])}
 
-Thresholds, from {thresholds.calibration_images} calibration images: mean distance to the \
-{thresholds.n_close} nearest references at most {thresholds.max_distance:.4g} (conformal quantile \
-{thresholds.target_coverage:.0%}), neighbour agreement at least {thresholds.min_agreement:.0%}, \
-network probability at least {thresholds.min_probability:.4f}. On the calibration images they keep \
-{thresholds.calibration_coverage:.1%} with {thresholds.calibration_error:.1%} wrong.
+{threshold_words(thresholds)}
 
 ## Known weakness: it does not only look at white cells
 
@@ -94,6 +91,26 @@ not one of its classes;
 * other diseases, bone marrow, other stains, or crops without surrounding red cells;
 * subtyping: that needs immunophenotyping.
 """
+
+
+def threshold_words(thresholds: Thresholds) -> str:
+    """Where ``high`` begins, and how that was found, for people."""
+    reached = (
+        "none reaches the errors asked for, so the flag is never `high`"
+        if thresholds.min_consensus >= NEVER
+        else f"at least {thresholds.min_consensus:.4f}"
+    )
+    missed = thresholds.target_missed or 0.0
+    return (
+        f"Thresholds, from {thresholds.calibration_images} calibration images: mean distance to "
+        f"the {thresholds.n_close} nearest references at most {thresholds.max_distance:.4g} "
+        f"(conformal quantile {thresholds.target_coverage:.0%}); network probability (temperature "
+        f"{thresholds.temperature:.3g}) times share of agreeing neighbours: {reached}, so that at "
+        f"most {thresholds.target_error:.1%} of images like these are expected to be `high` and "
+        f"wrong, and {missed:.1%} `high` and a missed malignant image. On the calibration "
+        f"images they keep {thresholds.calibration_coverage:.1%} with "
+        f"{thresholds.calibration_error:.1%} wrong."
+    )
 
 
 def _training_words(training: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from pipeline.labels import LABELS
 from pipeline.preprocess import Preprocessing, view_of
 from pipeline.results import AnalysisOptions
 from pipeline.segment import no_cells, segment
-from pipeline.training.calibration import choose_thresholds, embed_references
+from pipeline.training.calibration import embed_references, measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
     Split,
@@ -97,7 +97,8 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     say("embedding the reference images")
     references = embed_references(split.train, load, network, options.data)
     say("choosing thresholds on the calibration part")
-    limits, thresholds = choose_thresholds(split.calibration, network, references)
+    calibration = measure_calibration_part(split.calibration, network)
+    limits, thresholds = calibration.thresholds(references)
 
     record = BundleRecord(
         name=recipe.name,
@@ -113,7 +114,8 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     )
     say("testing")
     record = _tested(record, Bundle(options.out, record, references), network, split)
-    return write_bundle(options.out, network.model, references, model_card(record), record)
+    card = model_card(record)
+    return write_bundle(options.out, network.model, references, card, record, calibration)
 
 
 def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:

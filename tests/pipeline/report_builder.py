@@ -177,6 +177,9 @@ def _confidence(label: Label, flag: Flag, reasons: Sequence[str]) -> Confidence:
         vote=label,
         agreement=0.8,
         distance=0.412345678,
+        typicality=0.417,
+        consensus=0.704,
+        score=0.417 if flag == "high" else 0.0,
         neighbours=[
             Neighbour(id=f"{label}-{n:04}", label=label, distance=0.31 + 0.05 * n) for n in range(5)
         ],

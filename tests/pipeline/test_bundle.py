@@ -18,6 +18,7 @@ from pipeline.bundle import (
     read_model_record,
     write_bundle,
 )
+from pipeline.calibration_part import CalibrationPart
 from pipeline.confidence import Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
@@ -85,6 +86,31 @@ def test_a_changed_file_is_refused_by_name(bundle, name):
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(ConfigurationError, match=name):
         load_bundle(bundle.directory)
+
+
+def test_calibration_images_are_kept_under_the_digest_and_older_bundles_have_none(
+    bundle, record, tmp_path
+):
+    with pytest.raises(ConfigurationError, match="--data"):
+        bundle.load_calibration()
+    part = CalibrationPart(
+        embeddings=np.ones((3, 2), np.float32),
+        probabilities=np.full((3, 4), 0.25),
+        qualities=np.zeros((3, 5)),
+        labels=np.zeros(3, np.int8),
+        visible=np.ones(3),
+        scale_known=np.ones(3, bool),
+        sources=("training set",) * 3,
+    )
+    model = bundle.load_network().model
+    kept = write_bundle(tmp_path / "kept", model, bundle.references, "", record, part)
+    assert kept.digest != bundle.digest
+    again = load_bundle(kept.directory).load_calibration()
+    np.testing.assert_array_equal(again.embeddings, part.embeddings)
+    assert again.sources == part.sources
+    (kept.directory / "calibration.npz").write_bytes(b"changed")
+    with pytest.raises(ConfigurationError, match=r"calibration\.npz"):
+        load_bundle(kept.directory)
 
 
 def test_a_folder_that_is_no_bundle_is_refused_with_what_to_do(tmp_path):

@@ -81,6 +81,77 @@ def test_search_agrees_with_scipy(embeddings, query):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5 * (1 + expected.max()))
 
 
+def by_definition(known: References, query: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """All distances in double precision, sorted."""
+    difference = known.normalise(known.embeddings) - known.normalise(query)
+    distances = np.sqrt((difference**2).sum(axis=1))
+    order = np.argsort(distances, kind="stable")[:count]
+    return order, distances[order]
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 40),
+    st.sampled_from([1e-3, 1.0, 1e4]),
+    st.sampled_from(["continuous", "few values", "constant"]),
+    st.sampled_from([0.0, 1.0, 1e12, 1e38]),
+    st.integers(0, 1000),
+)
+def test_search_gives_exactly_what_all_distances_in_double_precision_give(
+    count, dimensions, scale, kind, offset, seed
+):
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(count, dimensions)) * scale + 100 * scale
+    if kind == "few values":
+        embeddings = rng.integers(0, 2, size=(count, dimensions)) * scale
+    if kind == "constant":
+        embeddings = np.full((count, dimensions), scale)
+    known = references(embeddings)
+    queries = np.concatenate(
+        [known.embeddings[:3], rng.normal(size=(3, dimensions)) * scale + offset]
+    ).astype(np.float32)
+    for query, (indices, distances) in zip(queries, known.search(queries, 5), strict=True):
+        order, expected = by_definition(known, query, 5)
+        np.testing.assert_array_equal(indices, order)
+        np.testing.assert_array_equal(distances, expected)
+
+
+def test_many_queries_at_once_are_held_in_parts(monkeypatch):
+    rng = np.random.default_rng(8)
+    known = references(rng.normal(size=(50, 6)))
+    queries = rng.normal(size=(20, 6)).astype(np.float32)
+    whole = known.nearest_of_all(queries, 3)
+    monkeypatch.setattr("pipeline.neighbours.HELD", 100)
+    monkeypatch.setattr("pipeline.neighbours.BLOCK", 4)
+    assert known.nearest_of_all(queries, 3) == whole == [known.nearest(q, 3) for q in queries]
+
+
+def test_embeddings_that_are_no_numbers_are_refused():
+    with pytest.raises(ConfigurationError, match="NaN"):
+        references(np.array([[0.0, np.nan]]))
+    with pytest.raises(ConfigurationError, match="NaN"):
+        references(np.eye(2)).nearest(np.array([0.0, np.inf], np.float32), 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "vote", "agreement"),
+    [
+        (("malignant",) * 5, "malignant", 1.0),
+        (("malignant", "malignant", "pro_b", "malignant", "benign"), "pro_b", 0.8),
+        (("benign", "malignant", "malignant", "benign", "benign"), "benign", 0.6),
+        (("malignant", "benign", "malignant", "benign", "malignant"), "malignant", 0.6),
+        (("malignant", "benign", "pre_b", "benign"), "pre_b", 0.5),
+        (("benign", "malignant", "pre_b", "benign"), "benign", 0.5),
+    ],
+)
+def test_references_without_a_subtype_support_every_malignant_label(labels, vote, agreement):
+    found = neighbours(*labels)
+    assert found.vote == vote
+    assert found.agreement == pytest.approx(agreement)
+    assert found.agrees("early_b") == (vote == "malignant")
+    assert not found.agrees("benign") or vote == "benign"
+
+
 def test_references_survive_storage(tmp_path: Path):
     known = references(np.array([[0.0, 1.0], [2.0, 3.0]]), [1, 3])
     known.save(tmp_path / "references.npz")
