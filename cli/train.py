@@ -42,9 +42,29 @@ import click
 @click.option("--seed", default=2025, show_default=True, help="Of split, weights and batches.")
 @click.option(
     "--mixed-bfloat16",
-    is_flag=True,
+    "precision",
+    flag_value="mixed_bfloat16",
     help="Train with bfloat16 arithmetic (half the time on processors that have it); the bundle "
     "always computes in float32.",
+)
+@click.option(
+    "--mixed-float16",
+    "precision",
+    flag_value="mixed_float16",
+    help="Train with float16 arithmetic and a scaled loss, for graphics processors.",
+)
+@click.option(
+    "--loaders",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Threads that read and augment images; the batches are the same however many.",
+)
+@click.option(
+    "--images-per-class",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show so many images of each class per epoch, instead of what the recipe says.",
 )
 @click.option(
     "--dataset",
@@ -62,7 +82,7 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Checkpoints; the same command goes on from there. Default: OUT with .training added.",
 )
-def train(out: Path, work_dir: Path | None, **options: object) -> None:
+def train(out: Path, work_dir: Path | None, precision: str | None, **options: object) -> None:
     """Train a network on labelled images and write a model bundle.
 
     The bundle holds the network, reference embeddings, thresholds from images kept out of
@@ -72,6 +92,11 @@ def train(out: Path, work_dir: Path | None, **options: object) -> None:
     from pipeline.training.run import train as run_training
 
     work_dir = work_dir or out.with_name(out.name + ".training")
-    chosen = TrainingOptions(out=out, work_dir=work_dir, **options)  # type: ignore[arg-type]
+    chosen = TrainingOptions(
+        out=out,
+        work_dir=work_dir,
+        precision=precision or "float32",  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]
+    )
     bundle = run_training(chosen, say=lambda message: click.echo(message, err=True))
     click.echo(f"{bundle.directory}: {bundle.record.tested}")

@@ -115,13 +115,22 @@ def threshold_words(thresholds: Thresholds) -> str:
 
 def _training_words(training: dict[str, Any]) -> str:
     last = training["history"][-1]
-    precision = "mixed bfloat16" if training["mixed_bfloat16"] else "float32"
+    # Bundles made before there was a choice say mixed_bfloat16 only.
+    old = "mixed_bfloat16" if training.get("mixed_bfloat16") else "float32"
+    precision = training.get("precision", old).replace("_", " ")
+    optimiser = training.get("optimiser", {"name": "Adam"})["name"]
+    weights = training.get("weights", "random")
+    start = "random weights" if weights == "random" else f"the weights in {weights}"
     software = ", ".join(f"{name} {found}" for name, found in sorted(training["software"].items()))
+    if best := training.get("best_epoch"):
+        choice = f"Epoch {best} is taken, the best on groups of the training part kept for that."
+    else:
+        choice = "The last epoch is taken: no epoch was picked by looking at held-out images."
     return (
-        f"Trained for {training['epochs']} epochs (Adam, learning rate "
+        f"Trained from {start} for {training['epochs']} epochs ({optimiser}, learning rate "
         f"{training['learning_rate']:g}, batch {training['batch_size']}, seed {training['seed']}, "
         f"{precision}; {software}); training accuracy in the last epoch {last['accuracy']:.2%}. "
-        "The last epoch is taken: no epoch was picked by looking at held-out images."
+        f"{choice}"
     )
 
 

@@ -1,67 +1,60 @@
-"""The training loop: resumable after any epoch, the same for every recipe."""
+"""The training loop: resumable after any epoch, the same for every recipe and Keras backend."""
 
 from __future__ import annotations
 
-import json
-import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from pipeline.labels import LABELS
-from pipeline.training.augment import random_affine
+from pipeline.errors import ConfigurationError
+from pipeline.training.batches import EpochBatches, LoadImage, PlainBatches
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.data import LabelledImage
-from pipeline.training.recipes import Recipe
+from pipeline.training.recipe import FOUR_CLASSES, Classes, Recipe
+from pipeline.training.schedules import rates
 
-LoadImage = Callable[[Path], np.ndarray]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
-
-class EpochBatches(keras.utils.PyDataset):
-    """The batches of one epoch, in an order and with augmentation that seed and epoch decide."""
-
-    def __init__(
-        self,
-        images: Sequence[LabelledImage],
-        recipe: Recipe,
-        load: LoadImage,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        super().__init__(workers=1)
-        self._load = load
-        self._batch_size = recipe.batch_size
-        self._seed = (seed, epoch)
-        visits = [(image, False) for image in images]
-        for image in images:
-            if image.label in recipe.augmented_labels:
-                visits += [(image, True)] * (recipe.augmented_repeats - 1)
-        order = np.random.default_rng(self._seed).permutation(len(visits))
-        self._visits = [visits[index] for index in order]
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._visits) / self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Float32 images ``(batch, size, size, 3)`` in 0..1, int32 class numbers ``(batch,)``."""
-        rng = np.random.default_rng((*self._seed, index))
-        batch = self._visits[index * self._batch_size : (index + 1) * self._batch_size]
-        images = []
-        for image, augmented in batch:
-            pixels = self._load(image.path)
-            images.append(random_affine(pixels, rng) if augmented else pixels)
-        labels = [LABELS.index(image.label) for image, _ in batch]
-        return np.stack(images).astype(np.float32) / 255.0, np.array(labels, dtype=np.int32)
+#: Name of the main output where a recipe compares inner layers with the labels too.
+PROBABILITIES = "probabilities"
 
 
-def learning_rate_at(recipe: Recipe, epoch: int, epochs: int) -> float:
-    """Constant for ``constant_fraction`` of the epochs, then half a cosine towards zero."""
-    constant = round(recipe.constant_fraction * epochs)
-    if epoch < constant:
-        return recipe.learning_rate
-    progress = (epoch - constant + 1) / (epochs - constant + 1)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+@dataclass(frozen=True)
+class FitOptions:
+    """What the person who trains decides about the loop.
+
+    ``loaders``: threads that prepare batches; the batches are the same however many.
+    ``weights``: file for ``Recipe.read_weights``.
+    """
+
+    epochs: int
+    seed: int
+    classes: Classes = FOUR_CLASSES
+    precision: Precision = "float32"
+    loaders: int = 1
+    weights: Path | None = None
+
+
+class TabledRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate looked up by step, float32 ``(steps,)``; the last holds from there on."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self._table = table
+
+    def __call__(self, step: Any) -> Any:
+        """The rate of a step."""
+        last = len(self._table) - 1
+        index = keras.ops.minimum(keras.ops.cast(step, "int32"), last)
+        return keras.ops.take(keras.ops.convert_to_tensor(self._table), index)
+
+    def get_config(self) -> dict[str, Any]:
+        """The table, as Keras asks for."""
+        return {"table": self._table.tolist()}
 
 
 def fit(
@@ -69,60 +62,179 @@ def fit(
     train: Sequence[LabelledImage],
     load: LoadImage,
     work_dir: Path,
+    options: FitOptions,
     *,
-    epochs: int,
-    seed: int,
-    mixed_bfloat16: bool = False,
+    validation: Sequence[LabelledImage] = (),
     on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
 ) -> tuple[keras.Model, list[dict[str, float]]]:
-    """Train ``recipe`` and return the network with one record (loss, accuracy, rate) per epoch.
+    """Train ``recipe`` and return the network with one record per epoch.
 
-    ``load`` gives the uint8 ``(input_size, input_size, 3)`` view of a file. After each
-    epoch network, optimiser and records are written to ``work_dir``; a later call with the same
-    ``work_dir`` goes on from there, with the batches it would have seen anyway.
+    A record has epoch, loss, accuracy, learning_rate (of the last step) and seconds, with
+    ``validation`` also validation_loss and validation_accuracy. ``load`` gives the uint8
+    ``(input_size, input_size, 3)`` view of a file.
+
+    After each epoch everything is written to ``work_dir``; a later call with the same ``work_dir``
+    goes on from there, with the batches it would have seen anyway. With ``recipe.selection`` the
+    weights of the best epoch are returned, else those of the last.
+
+    Raises ConfigurationError if ``work_dir`` holds another training, weights do not fit, or the
+    loss is no longer a number.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = work_dir / "checkpoint.keras"
-    history_file = work_dir / "history.json"
-    keras.utils.set_random_seed(seed)
-    if mixed_bfloat16:
-        keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    keras.utils.set_random_seed(options.seed)
+    keras.mixed_precision.set_dtype_policy(options.precision)
     try:
-        if checkpoint.exists():
-            network = keras.models.load_model(checkpoint)
-            # A crash between the two writes leaves one record too few, never a wrong one.
-            records = json.loads(history_file.read_text(encoding="utf-8"))
-        else:
-            network = recipe.build()
-            network.compile(
-                optimizer=keras.optimizers.Adam(recipe.learning_rate),
-                loss="sparse_categorical_crossentropy",
-                metrics=["accuracy"],
-            )
-            records = []
-        for epoch in range(len(records), epochs):
-            rate = learning_rate_at(recipe, epoch, epochs)
-            network.optimizer.learning_rate = rate
-            batches = EpochBatches(train, recipe, load, seed, epoch)
-            result = network.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0
-            ).history
-            record = {
-                "epoch": epoch + 1,
-                "loss": float(result["loss"][-1]),
-                "accuracy": float(result["accuracy"][-1]),
-                "learning_rate": rate,
-            }
+        network = recipe.build(len(options.classes.names))
+        if options.weights is not None:
+            _read_weights(recipe, network, options.weights)
+        outputs = _outputs(recipe)
+        trained = _compiled(recipe, network, outputs, options, train, load)
+        checkpoint = Checkpoint(work_dir, _settings(recipe, options, train, validation))
+        records = checkpoint.restore(trained, trained.optimizer)
+        while len(records) < options.epochs and not _is_over(recipe, records):
+            record = _epoch(recipe, trained, train, load, options, len(records), outputs)
+            record |= _measured(trained, validation, load, recipe, options, outputs)
             records.append(record)
-            _replace(checkpoint, network.save)
-            _replace(history_file, lambda path: path.write_text(json.dumps(records, indent=1)))
+            if recipe.selection and recipe.selection.best(records) == len(records) - 1:
+                checkpoint.save_best(network)
+            # After the best weights: a crash in between repeats the epoch, with the same result.
+            checkpoint.save(trained, trained.optimizer, records)
             on_epoch(record)
+        if recipe.selection:
+            checkpoint.restore_best(network)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
     return network, records
 
 
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    temporary = target.with_name(f"new-{target.name}")
-    write(temporary)
-    temporary.replace(target)
+def _read_weights(recipe: Recipe, network: keras.Model, path: Path) -> None:
+    if recipe.read_weights is None:
+        raise ConfigurationError(
+            f"the recipe {recipe.name} takes no pretrained weights; leave --weights out"
+        )
+    recipe.read_weights(network, path)
+
+
+def _outputs(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the outputs that have a loss; none where the network has one output."""
+    if not recipe.extra_losses:
+        return ()
+    return (PROBABILITIES, *(extra.layer for extra in recipe.extra_losses))
+
+
+def _compiled(
+    recipe: Recipe,
+    network: keras.Model,
+    outputs: Sequence[str],
+    options: FitOptions,
+    train: Sequence[LabelledImage],
+    load: LoadImage,
+) -> keras.Model:
+    """The network, with inner layers as further outputs where losses look at them."""
+    classes = len(options.classes.names)
+    steps = len(
+        EpochBatches(train, recipe, load, classes=options.classes, seed=options.seed, epoch=0)
+    )
+    table = rates(recipe.schedule, recipe.learning_rate, options.epochs, steps)
+    optimiser = recipe.optimiser.build(TabledRate(table))
+    loss: Any = recipe.loss(classes)
+    metrics: Any = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    weights: Any = None
+    trained = network
+    if outputs:
+        inner = {
+            extra.layer: network.get_layer(extra.layer).output for extra in recipe.extra_losses
+        }
+        trained = keras.Model(network.inputs, {PROBABILITIES: network.outputs[0], **inner})
+        loss = {PROBABILITIES: loss} | {e.layer: e.build(classes) for e in recipe.extra_losses}
+        weights = {PROBABILITIES: 1.0} | {e.layer: e.weight for e in recipe.extra_losses}
+        metrics = {PROBABILITIES: metrics}
+    trained.compile(optimizer=optimiser, loss=loss, loss_weights=weights, metrics=metrics)
+    trained.optimizer.build(trained.trainable_variables)
+    return trained
+
+
+def _epoch(
+    recipe: Recipe,
+    trained: keras.Model,
+    train: Sequence[LabelledImage],
+    load: LoadImage,
+    options: FitOptions,
+    epoch: int,
+    outputs: Sequence[str],
+) -> dict[str, float]:
+    started = time.monotonic()
+    batches = EpochBatches(
+        train,
+        recipe,
+        load,
+        classes=options.classes,
+        seed=options.seed,
+        epoch=epoch,
+        outputs=outputs,
+        loaders=options.loaders,
+    )
+    result = trained.fit(
+        batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0
+    ).history
+    record = {
+        "epoch": epoch + 1,
+        **_figures({name: values[-1] for name, values in result.items()}),
+        "learning_rate": recipe.learning_rate
+        * recipe.schedule(epoch + 1 - 1 / len(batches), options.epochs),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if not np.isfinite(record["loss"]):
+        raise ConfigurationError(
+            f"the loss of epoch {epoch + 1} is {record['loss']}: the training diverged; use "
+            "float32 or another seed, or look for broken images"
+        )
+    return record
+
+
+def _measured(
+    trained: keras.Model,
+    validation: Sequence[LabelledImage],
+    load: LoadImage,
+    recipe: Recipe,
+    options: FitOptions,
+    outputs: Sequence[str],
+) -> dict[str, float]:
+    if not validation:
+        return {}
+    batches = PlainBatches(
+        validation,
+        load,
+        classes=options.classes,
+        batch_size=recipe.batch_size,
+        outputs=outputs,
+    )
+    result = trained.evaluate(batches, verbose=0, return_dict=True)
+    return {f"validation_{name}": value for name, value in _figures(result).items()}
+
+
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    """Loss and accuracy, by the same names however many outputs there are."""
+    accuracy = next(value for name, value in result.items() if name.endswith("accuracy"))
+    return {"loss": float(result["loss"]), "accuracy": float(accuracy)}
+
+
+def _is_over(recipe: Recipe, records: list[dict[str, float]]) -> bool:
+    return recipe.selection is not None and recipe.selection.is_over(records)
+
+
+def _settings(
+    recipe: Recipe,
+    options: FitOptions,
+    train: Sequence[LabelledImage],
+    validation: Sequence[LabelledImage],
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on from."""
+    return {
+        "recipe": recipe.name,
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "classes": list(options.classes.names),
+        "precision": options.precision,
+        "images": [len(train), len(validation)],
+        "weights": options.weights.name if options.weights else None,
+    }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.segment import no_cells, segment
 from pipeline.training.calibration import embed_references, measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
+    LabelledImage,
     Split,
     copies_across,
     hold_out,
@@ -31,7 +32,7 @@ from pipeline.training.data import (
     read_folds,
 )
 from pipeline.training.evaluate import erased_figures, figures, judge_all
-from pipeline.training.fit import fit
+from pipeline.training.fit import FitOptions, Precision, fit
 from pipeline.training.recipes import Recipe, recipe_named
 
 
@@ -49,12 +50,18 @@ class TrainingOptions:
     calibration_groups: int = 2
     epochs: int | None = None
     seed: int = 2025
-    mixed_bfloat16: bool = False
+    precision: Precision = "float32"
+    loaders: int = 1
+    weights: Path | None = None
+    images_per_class: int | None = None
     dataset: str = "the user's own images"
     citation: str = "no source given"
 
 
 Say = Callable[[str], None]
+
+#: No image is of this fold: all of them are divided.
+NO_FOLD = -1
 
 
 def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
@@ -65,11 +72,12 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
 
     Raises ConfigurationError if the data do not allow that.
     """
-    recipe = recipe_named(options.recipe)
+    recipe = _adapted(recipe_named(options.recipe), options)
     split = _divide(options)
+    learned, validation = _kept_for_validation(split, recipe, options)
     say(
-        f"{len(split.train)} images to train on, {len(split.calibration)} for thresholds, "
-        f"{len(split.test)} to test on"
+        f"{len(learned)} images to train on, {len(validation)} to choose the epoch, "
+        f"{len(split.calibration)} for thresholds, {len(split.test)} to test on"
     )
 
     @cache
@@ -78,15 +86,18 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
 
     model, history = fit(
         recipe,
-        split.train,
+        learned,
         load,
         options.work_dir,
-        epochs=options.epochs or recipe.epochs,
-        seed=options.seed,
-        mixed_bfloat16=options.mixed_bfloat16,
-        on_epoch=lambda record: say(
-            f"epoch {record['epoch']}: loss {record['loss']:.4f}, accuracy {record['accuracy']:.4f}"
+        FitOptions(
+            epochs=options.epochs or recipe.epochs,
+            seed=options.seed,
+            precision=options.precision,
+            loaders=options.loaders,
+            weights=options.weights,
         ),
+        validation=validation,
+        on_epoch=lambda record: say(_progress(record)),
     )
     network = Network(
         _in_float32(model, recipe),
@@ -125,6 +136,34 @@ def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     return view_of(whole_tile(pixels, cells, preprocessing.tile_size), preprocessing)
 
 
+def _adapted(recipe: Recipe, options: TrainingOptions) -> Recipe:
+    """The recipe with what the person changed about it; examples are read once and kept."""
+    if options.images_per_class is not None:
+        sampling = replace(recipe.sampling, images_per_class=options.images_per_class)
+        recipe = replace(recipe, sampling=sampling)
+    return replace(recipe, example=cache(recipe.example)) if recipe.example else recipe
+
+
+def _kept_for_validation(
+    split: Split, recipe: Recipe, options: TrainingOptions
+) -> tuple[Sequence[LabelledImage], Sequence[LabelledImage]]:
+    """Images to train on, and those whose groups decide when to stop, both of the training part."""
+    if recipe.selection is None:
+        return split.train, ()
+    parts = hold_out(split.train, NO_FOLD, recipe.selection.validation_groups, options.seed)
+    return parts.train, parts.calibration
+
+
+def _progress(record: dict[str, float]) -> str:
+    words = f"epoch {record['epoch']}: loss {record['loss']:.4f}, accuracy {record['accuracy']:.4f}"
+    if "validation_loss" in record:
+        words += (
+            f", validation loss {record['validation_loss']:.4f}, "
+            f"accuracy {record['validation_accuracy']:.4f}"
+        )
+    return f"{words}, {record['seconds']:.1f} s"
+
+
 def _divide(options: TrainingOptions) -> Split:
     if options.splits is None:
         images = infer_folds(options.data)
@@ -135,7 +174,7 @@ def _divide(options: TrainingOptions) -> Split:
 
 def _in_float32(model: Any, recipe: Recipe) -> Any:
     """The same weights in a network that computes in float32, as every result does."""
-    plain = recipe.build()
+    plain = recipe.build(len(LABELS))
     plain.set_weights(model.get_weights())
     return plain
 
@@ -156,6 +195,8 @@ def _tested(record: BundleRecord, bundle: Bundle, network: Network, split: Split
 def _training_record(
     options: TrainingOptions, recipe: Recipe, split: Split, history: list[dict[str, float]]
 ) -> dict[str, Any]:
+    # Seconds stay out: the same training gives the same bundle on a busy machine.
+    curves = [{k: v for k, v in record.items() if k != "seconds"} for record in history]
     return {
         "recipe": recipe.name,
         "source": recipe.source,
@@ -171,9 +212,12 @@ def _training_record(
         "epochs": len(history),
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
-        "mixed_bfloat16": options.mixed_bfloat16,
+        "precision": options.precision,
+        "weights": options.weights.name if options.weights else "random",
+        "best_epoch": recipe.selection.best(history) + 1 if recipe.selection else None,
+        "optimiser": asdict(recipe.optimiser),
         "seed": options.seed,
-        "history": history,
+        "history": curves,
         "software": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("keras", "numpy", "tensorflow")},

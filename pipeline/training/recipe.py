@@ -1,0 +1,182 @@
+"""What a training needs to know, as data: networks and protocols are declared, never coded twice.
+
+Nothing here imports Keras before a network, an optimiser or a loss is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipeline.labels import LABELS
+from pipeline.preprocess import Preprocessing
+from pipeline.training.schedules import Schedule, constant
+
+if TYPE_CHECKING:
+    import keras
+
+#: Turns a view, uint8 ``(size, size, 3)``, of an image with a label (or what ``Recipe.example``
+#: gives of it) into float32 ``(rows, columns, 3)`` in 0..1. Rows and columns need not be those of
+#: the view (networks without a fixed input size take any), but must be the same for all images of a
+#: batch.
+Augment = Callable[[np.ndarray, np.random.Generator, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a network tells apart: output number ``i`` is the probability of ``names[i]``."""
+
+    names: tuple[str, ...]
+
+    def number_of(self, label: str) -> int:
+        """Output that stands for the label; every subtype is malignant to two classes.
+
+        Raises ValueError for a label that is none of these.
+        """
+        if label in self.names:
+            return self.names.index(label)
+        if "malignant" in self.names and label in LABELS:
+            return self.names.index("malignant")
+        raise ValueError(f"{label} is none of the classes {', '.join(self.names)}")
+
+
+FOUR_CLASSES = Classes(tuple(LABELS))
+TWO_CLASSES = Classes(("benign", "malignant"))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images an epoch shows.
+
+    ``repeats``: how often per epoch, by class name; once where a class is not named.
+    ``images_per_class``: instead, so many of every class: each image as often as needed, the rest
+    drawn anew in every epoch. ``first_as_is``: the first time in an epoch an image is shown
+    unaugmented.
+    """
+
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    images_per_class: int | None = None
+    first_as_is: bool = False
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An optimiser of Keras without its learning rate, which is the schedule's.
+
+    ``weight_decay`` is decoupled (Loshchilov, Hutter 2019, arXiv:1711.05101); ``clip_norm`` limits
+    the norm of all gradients together.
+    """
+
+    name: Literal["Adam", "AdamW", "SGD", "RMSprop"] = "Adam"
+    momentum: float = 0.0
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+
+    def build(self, learning_rate: Any) -> keras.Optimizer:
+        """A fresh optimiser with this rate or schedule."""
+        import keras
+
+        chosen: dict[str, Any] = {"global_clipnorm": self.clip_norm}
+        if self.name in ("SGD", "RMSprop"):
+            chosen["momentum"] = self.momentum
+        if self.weight_decay is not None:
+            chosen["weight_decay"] = self.weight_decay
+        optimiser: keras.Optimizer = getattr(keras.optimizers, self.name)(learning_rate, **chosen)
+        return optimiser
+
+
+@dataclass(frozen=True)
+class ExtraLoss:
+    """A loss on the output of an inner layer, beside the one on the probabilities.
+
+    ``build`` takes the number of classes and gives a loss of class numbers ``(batch,)`` and that
+    output.
+    """
+
+    layer: str
+    build: Callable[[int], keras.losses.Loss]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Early stopping and best epoch, on groups of the training part that are not trained on.
+
+    ``validation_groups``: groups of each class. ``patience``: epochs without a better ``monitor``
+    after which training stops. The calibration and test parts are never looked at.
+    """
+
+    validation_groups: int
+    patience: int
+    monitor: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+
+    def best(self, records: list[dict[str, float]]) -> int:
+        """Position of the best record; of equal ones the first."""
+        sign = -1 if self.monitor == "validation_accuracy" else 1
+        return min(range(len(records)), key=lambda i: (sign * records[i][self.monitor], i))
+
+    def is_over(self, records: list[dict[str, float]]) -> bool:
+        """Whether to stop after these records."""
+        return bool(records) and len(records) - 1 - self.best(records) >= self.patience
+
+
+def cross_entropy(smoothing: float) -> Callable[[int], keras.losses.Loss]:
+    """Cross-entropy of class numbers and probabilities, with label smoothing.
+
+    Smoothing after Szegedy et al. 2016 (arXiv:1512.00567, section 7): the true class counts
+    ``1 - smoothing``, and ``smoothing`` is shared by all.
+    """
+
+    def build(classes: int) -> keras.losses.Loss:
+        import keras
+
+        if smoothing == 0:
+            return keras.losses.SparseCategoricalCrossentropy()
+        from pipeline.training.losses import SmoothedCrossEntropy
+
+        return SmoothedCrossEntropy(classes, smoothing)
+
+    return build
+
+
+_PLAIN_CROSS_ENTROPY = cross_entropy(0.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how it is trained.
+
+    ``build`` takes the number of classes and gives a network with fresh weights whose last layer
+    is a dense softmax; ``embedding_layer`` and ``feature_map_layer`` are names of layers in it.
+    ``parameters`` and ``trainable_parameters`` are those with ``classes`` (four unless the recipe
+    has its own). ``read_weights`` puts pretrained weights from a file into the network and raises
+    ConfigurationError where they don't fit; ``weights`` says in words which ones it takes.
+    """
+
+    name: str
+    source: str
+    published: str
+    build: Callable[[int], keras.Model]
+    preprocessing: Preprocessing
+    embedding_layer: str
+    feature_map_layer: str
+    parameters: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    trainable_parameters: int | None = None
+    classes: Classes | None = None
+    schedule: Schedule = constant
+    optimiser: Optimiser = Optimiser()
+    loss: Callable[[int], keras.losses.Loss] = _PLAIN_CROSS_ENTROPY
+    extra_losses: tuple[ExtraLoss, ...] = ()
+    augment: Augment | None = None
+    example: Callable[[Path], np.ndarray] | None = None
+    sampling: Sampling = Sampling()
+    selection: Selection | None = None
+    weights: str | None = None
+    read_weights: Callable[[keras.Model, Path], None] | None = None
