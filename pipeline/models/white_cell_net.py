@@ -3,8 +3,9 @@
 What it cannot see it cannot use: background, red cells and scale bars are not in its input (the
 ``white_cells`` view), and neither is the stain's colour, which the view takes out. What it sees of
 each place is a patch of 65x65 pixels of the 224x224 input, about two cells wide; the decision is a
-function of the mean over all places where there are white cells. A residual network (He et al.
-2016, arXiv:1512.03385) of five 3x3 stages, with batch normalisation (Ioffe, Szegedy 2015).
+function of the mean over all places where there are white cells, each weighed by how much it says
+(gated attention, as in Ilse, Tomczak, Welling 2018, arXiv:1802.04712). A small residual network
+(He et al. 2016, arXiv:1512.03385) with batch normalisation (Ioffe, Szegedy 2015).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ DROPOUT_RATE = 0.2
 #: Last feature map (28x28x128 for a 224x224 input).
 FEATURE_MAP_LAYER = "features"
 EMBEDDING_LAYER = "embedding"
+#: How much each place says, 0..1 (28x28x1).
+ATTENTION_LAYER = "attention"
 
 
 def build_white_cell_net(classes: int = 4) -> keras.Model:
@@ -43,8 +46,12 @@ def build_white_cell_net(classes: int = 4) -> keras.Model:
     features = keras.layers.Conv2D(CHANNELS[-1], 1, activation="relu", name=FEATURE_MAP_LAYER)(
         hidden
     )
-    # A place counts as much as it holds white cell.
-    weights = keras.layers.AveragePooling2D(STRIDE, dtype="float32", name="weights")(cells)
+    # A place counts as much as it holds white cell and as its attention says.
+    share = keras.layers.AveragePooling2D(STRIDE, dtype="float32", name="share")(cells)
+    attention = keras.layers.Conv2D(
+        1, 1, activation="sigmoid", dtype="float32", name=ATTENTION_LAYER
+    )(features)
+    weights = keras.layers.Multiply(dtype="float32", name="weights")([share, attention])
     mean = _weighted_mean(keras.ops.cast(features, "float32"), weights)
     hidden = keras.layers.Dropout(DROPOUT_RATE, dtype="float32")(mean)
     embedding = keras.layers.Dense(

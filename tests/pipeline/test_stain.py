@@ -42,6 +42,14 @@ def test_channel_gains_are_taken_out(gains):
     assert np.abs(before - after).max() <= 3
 
 
+def test_dirt_on_a_cell_changes_nothing_elsewhere(cells):
+    pixels, mask = cells
+    dirty = pixels.copy()
+    dirty[12:15, 8:20] = 0
+    clean = normalise_stain(pixels, mask)[16:30].astype(int)
+    assert np.abs(normalise_stain(dirty, mask)[16:30] - clean).max() <= 16
+
+
 def test_dense_places_are_dark():
     pixels = np.full((4, 4, 3), 200, np.uint8)
     pixels[1, 1] = 60
