@@ -11,6 +11,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.preprocess import Preprocessing
 from pipeline.training.recipe import Recipe, Sampling
 from pipeline.training.schedules import constant_then_cosine
+from pipeline.training.white_cell_recipe import WHITE_CELLS
 
 if TYPE_CHECKING:
     import keras
@@ -50,6 +51,7 @@ ALL_NET = Recipe(
 )
 
 _DECLARED = (
+    WHITE_CELLS,
     ALL_NET,
     replace(
         ALL_NET,
