@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.bundle import Bundle, load_bundle
 from pipeline.classify import Network, classify
 from pipeline.confidence import judge, tempered
@@ -29,10 +31,14 @@ from pipeline.types import ClassScores, FieldGeometry, Rectangle, SmearImage, Wh
 
 @dataclass(frozen=True)
 class Analysis:
-    """The result for one image and its pictures (PNG) by name."""
+    """The result for one image, its pictures (PNG) by name, and the embedding it was judged by.
+
+    ``embedding``: float64 ``(dimensions,)``.
+    """
 
     result: ImageAnalysis
     pictures: dict[str, bytes]
+    embedding: np.ndarray
 
 
 class Analyser:
@@ -88,7 +94,7 @@ class Analyser:
             geometry=_geometry_record(image, geometry, scores),
             explanations=explanations,
         )
-        return Analysis(result, pictures)
+        return Analysis(result, pictures, scores.embedding)
 
     def _wants_explanation(self, confidence: Confidence) -> bool:
         if self._options.explain == "flagged":
