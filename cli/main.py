@@ -26,6 +26,7 @@ COMMANDS = {
     "samples": "cli.samples:samples",
     "schema": "cli.schema:schema",
     "train": "cli.train:train",
+    "references": "cli.references:references",
 }
 
 

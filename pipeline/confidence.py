@@ -45,6 +45,10 @@ SMALLEST_PROBABILITY = 1e-38
 #: read again must compare alike.
 DECIMALS = 6
 
+#: What is visible may be this much less than in any calibration image: numbers of a bundle are
+#: rounded, and that image itself must pass.
+ALLOWANCE = 0.999
+
 #: A limit that no consensus reaches.
 NEVER = 2.0
 
@@ -313,7 +317,7 @@ def calibrate(
         calibration_coverage=0.0,
         calibration_error=0.0,
         temperature=temperature,
-        min_visible=min((c.visible for c in cases if c.visible > 0), default=0.0),
+        min_visible=ALLOWANCE * min((c.visible for c in cases if c.visible > 0), default=0.0),
         unknown_scale_seen=_share(cases, lambda c: not c.scale_known) > LABEL_TAIL,
         distances={
             label: sorted(c.neighbours.distance for c in cases if c.scores.label == label)

@@ -30,11 +30,19 @@ def section(name: str) -> str:
     return match[1]
 
 
+def parameters(command: click.Command) -> Iterator[click.Parameter]:
+    """Of the command and of the commands in its group."""
+    yield from command.params
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            yield from parameters(part)
+
+
 def options() -> list[tuple[str, click.Option]]:
     return [
         (name, parameter)
         for name, command in commands()
-        for parameter in command.params
+        for parameter in parameters(command)
         if isinstance(parameter, click.Option)
     ]
 
@@ -46,6 +54,10 @@ def test_every_command_has_help_an_example_and_a_section(name: str) -> None:
     assert "Example" in (command.epilog or "")
     assert f"screen {name}" in (command.epilog or "")
     assert section(name).strip()
+    for part, inner in getattr(command, "commands", {}).items():
+        assert inner.help and len(inner.help) > 20
+        assert f"Example: screen {name} {part}" in (inner.epilog or "")
+        assert f"screen {name} {part}" in section(name)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +73,7 @@ def test_the_page_documents_nothing_that_is_gone() -> None:
     text = DOCS.read_text("utf-8")
     assert re.findall(r"^## screen (\S+)$", text, re.MULTILINE) == list(COMMANDS)
     for name, command in commands():
-        known = {spelling for parameter in command.params for spelling in parameter.opts}
+        known = {spelling for parameter in parameters(command) for spelling in parameter.opts}
         documented = set(re.findall(r"^\| `(--[a-z0-9-]+)", section(name), re.MULTILINE))
         assert documented <= known, f"screen {name} has no {documented - known}"
 
