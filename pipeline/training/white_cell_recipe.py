@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.decode import decode
-from pipeline.geometry import whole_tile
 from pipeline.preprocess import Preprocessing
-from pipeline.segment import segment
 from pipeline.training.cell_sheets import cell_sheet
 from pipeline.training.recipe import Optimiser, Recipe, cross_entropy
 from pipeline.training.schedules import warm_up_then_cosine
+from pipeline.training.tiles import training_tile
 
 if TYPE_CHECKING:
     import keras
@@ -29,8 +27,7 @@ def _build(classes: int) -> keras.Model:
 
 def _marked_field(path: Path) -> np.ndarray:
     """A field and where its white cells are, uint8 ``(224, 224, 4)``: RGB, and 255 in cells."""
-    pixels = decode(path.read_bytes()).pixels
-    tile = whole_tile(pixels, segment(pixels), _PREPROCESSING.tile_size)
+    tile = training_tile(path, _PREPROCESSING.tile_size, with_cells=True)
     return np.dstack([tile.pixels, np.where(tile.white_cells, 255, 0).astype(np.uint8)])
 
 
