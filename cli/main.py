@@ -26,6 +26,7 @@ COMMANDS = {
     "samples": "cli.samples:samples",
     "schema": "cli.schema:schema",
     "train": "cli.train:train",
+    "evaluate": "cli.evaluate:evaluate",
     "references": "cli.references:references",
 }
 

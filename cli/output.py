@@ -163,6 +163,33 @@ class ProgressDisplay:
         return ", ".join(parts) or "done"
 
 
+class LineProgress:
+    """A line of progress every few seconds on standard error, for work that is one image by one."""
+
+    def __init__(self) -> None:
+        self._started = (0.0, 0)
+        self._next_line = 0.0
+        self._last = 0
+
+    def update(self, done: int, total: int) -> None:
+        """Say how many of how many images are done; counting anew starts a new piece of work."""
+        now = time.monotonic()
+        if done <= self._last or self._last == 0:
+            self._started, self._next_line = (now, done), now + LINE_SECONDS
+        self._last = done
+        if now < self._next_line and done < total:
+            return
+        self._next_line = now + LINE_SECONDS
+        since, first = self._started
+        words = f"{done} of {total} images"
+        if done > first and now > since:
+            rate = (done - first) / (now - since)
+            words += f", {rate_in_words(rate)}"
+            if done < total:
+                words += f", {duration((total - done) / rate)} left"
+        click.echo(words, err=True)
+
+
 def rate_in_words(per_second: float) -> str:
     """``3.2 images/s``, or ``5 s per image`` where that reads better."""
     return f"{per_second:.1f} images/s" if per_second >= 1 else f"{1 / per_second:.1f} s per image"

@@ -1,0 +1,272 @@
+"""Evaluation from beginning to end: divide, train where asked, judge, count, write down."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from pipeline.analyse import open_analyser
+from pipeline.bundle import RECORD_FILE, Bundle, load_bundle
+from pipeline.errors import ConfigurationError, ScreenError
+from pipeline.evaluation.baselines import BASELINES
+from pipeline.evaluation.comparison import Colours, judge_with_baseline
+from pipeline.evaluation.examples import Example, list_examples, read_table
+from pipeline.evaluation.groups import infer_table
+from pipeline.evaluation.judge import judge_examples
+from pipeline.evaluation.options import EvaluationOptions, JudgedPart
+from pipeline.evaluation.protocols import Part, Protocol, parts_of, protocol_named
+from pipeline.evaluation.record import JUDGING, content_of, write_record
+from pipeline.labels import LABELS
+from pipeline.references import additions_of
+from pipeline.training.data import contents_of
+
+FOLDS_FILE = "folds.csv"
+
+Say = Callable[[str], None]
+#: Told how many images of how many are done.
+Show = Callable[[int, int], None]
+
+
+def evaluate(
+    options: EvaluationOptions,
+    say: Say = lambda message: None,
+    show: Show = lambda done, of: None,
+) -> dict[str, Any]:
+    """Evaluate, and write figures, page, pictures and judgements to ``options.out``.
+
+    Returns the content of ``evaluation.json``. The same call goes on after an interruption. Raises
+    ConfigurationError if the data or the bundle do not allow the protocol.
+    """
+    if (options.bundle is None) == (options.recipe is None):
+        raise ConfigurationError("give either a bundle to evaluate or a recipe to train")
+    protocol = protocol_named(options.protocol)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = _table(options, protocol, say, show)
+    examples = _examples(options, protocol, table)
+    colours = Colours(options.data)
+    if options.bundle is not None:
+        judged = _with_bundle(options, protocol, examples, say, show)
+    elif options.recipe in BASELINES:
+        judged = judge_with_baseline(options.recipe, options, protocol, examples, colours)
+    else:
+        judged = _with_recipe(options, protocol, examples, table, say, show)
+    say("counting")
+    evaluation = content_of(options, protocol, examples, judged, colours)
+    write_record(options, evaluation, judged)
+    return evaluation
+
+
+# --- what to judge --------------------------------------------------------------------------
+
+
+def _table(options: EvaluationOptions, protocol: Protocol, say: Say, show: Show) -> Path | None:
+    """The table of folds: the given one, or one inferred and kept in ``out``."""
+    if protocol.fold_column is None:
+        return None
+    if options.splits is not None:
+        return options.splits
+    table = options.out / FOLDS_FILE
+    if not table.exists():
+        say("looking for near-duplicates, blocks and stain groups")
+        found = list_examples(
+            options.data, truth=options.truth, patient_pattern=options.patient_pattern
+        )
+        infer_table(options.data, found, table, options.seed, lambda done: show(done, len(found)))
+    return table
+
+
+def _examples(options: EvaluationOptions, protocol: Protocol, table: Path | None) -> list[Example]:
+    if table is None or protocol.fold_column is None:
+        return list_examples(
+            options.data, truth=options.truth, patient_pattern=options.patient_pattern
+        )
+    return read_table(
+        options.data,
+        table,
+        fold_column=protocol.fold_column,
+        group_column=protocol.group_column or "",
+        patient_pattern=options.patient_pattern,
+    )
+
+
+# --- judging --------------------------------------------------------------------------------
+
+
+def _with_bundle(
+    options: EvaluationOptions,
+    protocol: Protocol,
+    examples: Sequence[Example],
+    say: Say,
+    show: Show,
+) -> list[JudgedPart]:
+    """Judge with one bundle the folds that are asked for, else those it was not trained on."""
+    directory = options.bundle or Path()
+    bundle = load_bundle(directory)
+    parts = parts_of(protocol, examples, options.folds or None)
+    seen = {part.name: seen_by(bundle, options.data, part.test) for part in parts}
+    unseen = [part for part in parts if not seen[part.name]]
+    if not unseen or (options.folds and len(unseen) < len(parts)):
+        worst = next(part for part in parts if seen[part.name])
+        raise ConfigurationError(
+            f"the bundle {directory} was trained on {len(seen[worst.name])} of the "
+            f"{len(worst.test)} images of {worst.name}, {seen[worst.name][0]} among them: the "
+            "figures would say nothing. Test it on the fold it was trained without "
+            f"({_kept_words(bundle)}), on images from elsewhere, or train its recipe anew for "
+            "every fold with --recipe"
+        )
+    for part in parts:
+        if seen[part.name]:
+            say(f"{part.name} is left out: the bundle was trained on images of it")
+    return [_judge_part(options, directory, bundle, part, say, show) for part in unseen]
+
+
+def seen_by(bundle: Bundle, root: Path, examples: Sequence[Example]) -> list[str]:
+    """Paths of the examples the bundle was trained or calibrated on.
+
+    Told by content where the training record lists it, else by the names of the references, which
+    are the training images; of images that were added later always by content.
+    """
+    record = bundle.record
+    added = {digest[:16] for one in additions_of(record) for digest in one["sha256"]}
+    known = added | set(record.training.get("seen", ()))
+    names = set() if "seen" in record.training else set(bundle.references.ids)
+    contents = contents_of(root / one.path for one in examples)
+    return [
+        one.path
+        for one, content in zip(examples, contents, strict=True)
+        if content in known or one.path in names
+    ]
+
+
+def _kept_words(bundle: Bundle) -> str:
+    training = bundle.record.training
+    split = str(training.get("split", "its record names none")).split(";", maxsplit=1)[0]
+    return f"{split} of {training.get('fold_column', 'unknown folds')}"
+
+
+def _with_recipe(
+    options: EvaluationOptions,
+    protocol: Protocol,
+    examples: Sequence[Example],
+    table: Path | None,
+    say: Say,
+    show: Show,
+) -> list[JudgedPart]:
+    """Train a bundle per fold where there is none yet, and judge its test part with it."""
+    if table is None or protocol.fold_column is None:
+        raise ConfigurationError(
+            f"the protocol {protocol.name} trains nothing: give the bundle to test with --bundle"
+        )
+    unknown = sorted({one.truth for one in examples} - set(LABELS))
+    if unknown:
+        raise ConfigurationError(
+            f"{options.data} has {unknown[0]} images; recipes train on the four classes "
+            f"{', '.join(LABELS)} (folders benign, early, pre, pro)"
+        )
+    judged = []
+    for part in parts_of(protocol, examples, options.folds or None):
+        directory = options.out / part.name / "bundle"
+        if not (directory / RECORD_FILE).exists():
+            say(f"training {options.recipe} for {part.name}")
+            _train(options, part, directory, table, protocol.fold_column, say)
+        bundle = load_bundle(directory)
+        if bundle.record.training["recipe"] != options.recipe:
+            raise ConfigurationError(
+                f"{directory} holds a bundle of the recipe {bundle.record.training['recipe']}: "
+                "name another --out"
+            )
+        if seen_by(bundle, options.data, part.test):
+            raise ConfigurationError(
+                f"{directory} was trained on images of {part.name}: name another --out"
+            )
+        judged.append(_judge_part(options, directory, bundle, part, say, show))
+    return judged
+
+
+def _train(
+    options: EvaluationOptions, part: Part, out: Path, table: Path, fold_column: str, say: Say
+) -> None:
+    """Train in a process of its own.
+
+    Training uses all processors; judging, as in a worker, one thread, and TensorFlow lets a process
+    choose only once. The process also takes its memory with it.
+    """
+    from pipeline.training.run import TrainingOptions
+
+    chosen = TrainingOptions(
+        recipe=options.recipe or "",
+        data=options.data,
+        out=out,
+        work_dir=options.out / part.name / "training",
+        splits=table,
+        fold_column=fold_column,
+        test_fold=part.fold,
+        epochs=options.epochs,
+        seed=options.seed,
+    )
+    chosen = replace(chosen, **dict(options.training))
+    context = multiprocessing.get_context("spawn")
+    heard, told = context.Pipe(duplex=False)
+    process = context.Process(target=_train_and_tell, args=(chosen, told))
+    process.start()
+    told.close()
+    try:
+        failed = _listen(heard, say)
+        process.join()
+    finally:
+        if process.is_alive():
+            process.terminate()
+            process.join()
+    if failed is not None:
+        raise ConfigurationError(failed)
+    if process.exitcode != 0:
+        raise ConfigurationError(
+            f"the training of {part.name} ended with status {process.exitcode}; the message is "
+            "above. The same command goes on from the last epoch"
+        )
+
+
+def _train_and_tell(options: Any, told: Connection) -> None:
+    """In the training process: train, and tell the other end what is going on."""
+    from pipeline.training.run import train
+
+    try:
+        train(options, lambda message: told.send(("say", message)))
+    except ScreenError as error:
+        told.send(("failed", str(error)))
+
+
+def _listen(heard: Connection, say: Say) -> str | None:
+    """Pass on what the training says until it ends; returns why it failed, if it told."""
+    while True:
+        try:
+            kind, words = heard.recv()
+        except EOFError:
+            return None
+        if kind == "failed":
+            return str(words)
+        say(words)
+
+
+def _judge_part(
+    options: EvaluationOptions,
+    directory: Path,
+    bundle: Bundle,
+    part: Part,
+    say: Say,
+    show: Show,
+) -> JudgedPart:
+    say(f"judging {len(part.test)} images of {part.name}")
+    analyser = open_analyser(str(directory), JUDGING)
+    judgements, failures = judge_examples(
+        analyser,
+        part.test,
+        options.data,
+        options.out / part.name,
+        lambda done: show(done, len(part.test)),
+    )
+    return JudgedPart(part, judgements, failures, bundle)
