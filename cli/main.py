@@ -27,6 +27,7 @@ COMMANDS = {
     "schema": "cli.schema:schema",
     "train": "cli.train:train",
     "evaluate": "cli.evaluate:evaluate",
+    "audit": "cli.audit:audit",
     "references": "cli.references:references",
 }
 

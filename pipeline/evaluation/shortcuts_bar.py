@@ -14,16 +14,17 @@ import numpy as np
 from pipeline.segment.regions import dilated, disc
 
 #: A bar lies in the lower right part of the field, of this share of its width and height.
-REGION = (0.35, 0.22)
+REGION = (0.45, 0.28)
 
 #: Ink is thin: strokes stand out from what lies within this share of the field's width.
 STROKE = 0.03
 #: Black ink is darker than that by so many levels (0 to 255), no channel is above the second
 #: number, and the channels differ by no more than the third.
 BLACK_CONTRAST, BLACK_INK, NEUTRAL = 55, 175, 40
-#: Red ink is darker in green by so many levels, and red exceeds green and blue by the second,
-#: which no stain of blood does.
+#: Red ink is darker in green by so many levels, and red exceeds green and blue by the second, ...
 RED_CONTRAST, RED_INK = 20, 22
+#: ... and by so much more than in this percentage of the rest of the field: eosin is red, too.
+RED_AHEAD, RED_TAIL = 5, 98
 #: The white of a bar's box.
 WHITE = 236
 
@@ -66,12 +67,14 @@ def find_scale_bar(pixels: np.ndarray) -> ScaleBar | None:
     corner = pixels[top:, left:].astype(np.int16)
     if min(corner.shape[:2]) < 5:
         return None
-    ink = _ink(corner, _stroke(width))
+    usual = np.percentile(_redness(pixels[:top].astype(np.int16)), RED_TAIL)
+    red = _redness(corner) > max(RED_INK, usual + RED_AHEAD)
+    ink = _ink(corner, red, _stroke(width))
     strokes = _strokes(ink, pixels.shape[:2])
     if strokes is None:
         return None
     margin = _margin(pixels.shape[:2])
-    boxed = not _is_red(corner)[strokes].sum() > ink[strokes].sum() / 3
+    boxed = red[strokes].sum() <= ink[strokes].sum() / 3
     rows, columns = (_white_box if boxed else _faint_ends)(corner, strokes)
     inside = (
         slice(max(0, rows.start + top - margin), min(height, rows.stop + top + margin)),
@@ -146,15 +149,15 @@ def _contrast(corner: np.ndarray, reach: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(green, cv2.MORPH_BLACKHAT, reach)
 
 
-def _ink(corner: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _ink(corner: np.ndarray, red: np.ndarray, reach: np.ndarray) -> np.ndarray:
     brightest, darkest = corner.max(axis=2), corner.min(axis=2)
     contrast = _contrast(corner, reach)
     black = (brightest < BLACK_INK) & (brightest - darkest < NEUTRAL)
-    return (black & (contrast > BLACK_CONTRAST)) | (_is_red(corner) & (contrast > RED_CONTRAST))
+    return (black & (contrast > BLACK_CONTRAST)) | (red & (contrast > RED_CONTRAST))
 
 
-def _is_red(corner: np.ndarray) -> np.ndarray:
-    return corner[..., 0] - np.maximum(corner[..., 1], corner[..., 2]) > RED_INK
+def _redness(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., 0] - np.maximum(pixels[..., 1], pixels[..., 2])
 
 
 def _faint_ends(corner: np.ndarray, strokes: tuple[slice, slice]) -> tuple[slice, slice]:
