@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
 from PIL import Image
 
 from pipeline.analyse import Analyser
 from pipeline.decode import decode
+from pipeline.evaluation.shortcuts import erase_white_cells
 from pipeline.labels import LABELS, MALIGNANT_LABELS, Label
 from pipeline.results import ImageAnalysis
-from pipeline.segment import segment
 from pipeline.statistics import wilson_interval
 from pipeline.training.data import LabelledImage
 
@@ -108,11 +106,7 @@ def erased_figures(analyser: Analyser, images: Sequence[LabelledImage]) -> dict[
 
 
 def _without_white_cells(data: bytes) -> bytes:
-    pixels = decode(data).pixels
-    mask = (segment(pixels).labels > 0).astype(np.uint8)
-    # Cells have a halo a few pixels wide that would give away where they were.
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    painted = cv2.inpaint(pixels, mask, inpaintRadius=5, flags=cv2.INPAINT_TELEA)
+    painted = erase_white_cells(decode(data).pixels)
     buffer = io.BytesIO()
     Image.fromarray(painted).save(buffer, "PNG")
     return buffer.getvalue()
