@@ -26,6 +26,7 @@ COMMANDS = {
     "samples": "cli.samples:samples",
     "schema": "cli.schema:schema",
     "train": "cli.train:train",
+    "recipes": "cli.recipes:recipes",
     "evaluate": "cli.evaluate:evaluate",
     "audit": "cli.audit:audit",
     "references": "cli.references:references",

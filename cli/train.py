@@ -15,7 +15,8 @@ import click
     "--data",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with one folder of images per class: benign, early, pre, pro.",
+    help="Folder with one folder of images per class: benign, early, pre, pro; or two: benign "
+    "(healthy, hem, normal) and malignant (all, blast).",
 )
 @click.option(
     "--out",
@@ -67,6 +68,23 @@ import click
     help="Show so many images of each class per epoch, instead of what the recipe says.",
 )
 @click.option(
+    "--limit",
+    type=click.IntRange(min=8),
+    metavar="N",
+    help="Use only about N images, evenly over the classes, to try a recipe out.",
+)
+@click.option(
+    "--weights",
+    metavar="PATH_OR_URL",
+    help="Pretrained weights for recipes that take them (see `screen recipes`): a file, or an "
+    "https address it is downloaded from.",
+)
+@click.option(
+    "--weights-sha256",
+    metavar="HEX",
+    help="What the file of --weights must hash to; anything else is refused.",
+)
+@click.option(
     "--dataset",
     default="the user's own images",
     show_default=True,
@@ -82,12 +100,21 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Checkpoints; the same command goes on from there. Default: OUT with .training added.",
 )
-def train(out: Path, work_dir: Path | None, precision: str | None, **options: object) -> None:
+def train(
+    out: Path,
+    work_dir: Path | None,
+    precision: str | None,
+    weights: str | None,
+    weights_sha256: str | None,
+    **options: object,
+) -> None:
     """Train a network on labelled images and write a model bundle.
 
     The bundle holds the network, reference embeddings, thresholds from images kept out of
-    training, and a model card with the figures of the test fold.
+    training, and a model card with the figures of the test fold. From two classes (benign and
+    malignant) there is no bundle, but the network with its figures.
     """
+    from cli.download import fetch_weights
     from pipeline.training.run import TrainingOptions
     from pipeline.training.run import train as run_training
 
@@ -96,7 +123,8 @@ def train(out: Path, work_dir: Path | None, precision: str | None, **options: ob
         out=out,
         work_dir=work_dir,
         precision=precision or "float32",  # type: ignore[arg-type]
+        weights=fetch_weights(weights, work_dir, sha256=weights_sha256) if weights else None,
         **options,  # type: ignore[arg-type]
     )
-    bundle = run_training(chosen, say=lambda message: click.echo(message, err=True))
-    click.echo(f"{bundle.directory}: {bundle.record.tested}")
+    trained = run_training(chosen, say=lambda message: click.echo(message, err=True))
+    click.echo(f"{trained.directory}: {trained.tested}")

@@ -143,14 +143,19 @@ class CalibrationPart:
 
         Raises ConfigurationError if there are too few images for the errors asked for.
         """
-        measured = [
-            QualityNumbers(**dict(zip(QUALITY_FIELDS, row.tolist(), strict=True)))
-            for row in self.qualities
-        ]
         found = calibrate(
             self.cases(references), target_error=target_error, target_missed=target_missed
         )
-        return quality_limits(measured), found
+        return self.quality_limits(), found
+
+    def quality_limits(self) -> QualityLimits:
+        """Limits of technical quality, which few images are enough for."""
+        return quality_limits(
+            [
+                QualityNumbers(**dict(zip(QUALITY_FIELDS, row.tolist(), strict=True)))
+                for row in self.qualities
+            ]
+        )
 
     def cases(self, references: References) -> list[CalibrationCase]:
         """What the model with these references says of each image."""

@@ -52,6 +52,9 @@ class Network:
         """Read a ``.keras`` file; refuses files that carry code (Keras' safe mode)."""
         import keras
 
+        # Makes this project's layers known to Keras.
+        import pipeline.models.layers  # noqa: F401
+
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=True)
         except (OSError, ValueError, TypeError, KeyError) as error:

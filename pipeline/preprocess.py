@@ -1,4 +1,4 @@
-"""What the network is shown of a tile: the whole field, or the white cells alone."""
+"""What the network is shown of a tile: the whole field, or a part by what is in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.results import Record
+from pipeline.segment.published import hsi_saturation_masks
 from pipeline.stain import normalise_stain
 from pipeline.types import FieldTile
 
-View = Literal["field", "white_cells"]
+View = Literal["field", "white_cells", "saturated"]
 
 
 class Preprocessing(Record):
@@ -27,14 +28,15 @@ class Preprocessing(Record):
     @property
     def needs_cells(self) -> bool:
         """Whether the view depends on where white cells are."""
-        return self.view != "field"
+        return self.view == "white_cells"
 
 
 def view_of(tile: FieldTile, preprocessing: Preprocessing) -> np.ndarray:
     """What the network is shown of the tile, uint8 ``(input_size, input_size, 3)``.
 
     ``field``: all of it. ``white_cells``: white cells with the stain's colour taken out, on a
-    ground of zeros; what is not zero is white cell.
+    ground of zeros; what is not zero is white cell. ``saturated``: what the HSI saturation mask of
+    Sampathila et al. 2022 keeps, on a ground of zeros.
     """
     size = (preprocessing.input_size, preprocessing.input_size)
     pixels, mask = tile.pixels, tile.white_cells
@@ -43,6 +45,9 @@ def view_of(tile: FieldTile, preprocessing: Preprocessing) -> np.ndarray:
         mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     if preprocessing.view == "white_cells":
         return normalise_stain(pixels, mask)
+    if preprocessing.view == "saturated":
+        labels, _ = hsi_saturation_masks(pixels)
+        return np.where(labels[..., None] > 0, pixels, 0).astype(np.uint8)
     return pixels
 
 

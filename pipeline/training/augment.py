@@ -33,3 +33,40 @@ def random_affine(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return moved[:, ::-1] if rng.random() < 0.5 else moved
+
+
+#: Ranges of ``turned_and_spoilt``: factor of brightness, sigma of the blur in pixels, share of
+#: pixels made black or white. The paper names the kinds, not the amounts.
+BRIGHTNESS, BLUR_SIGMA, SPOILT = (0.8, 1.2), (0.5, 1.5), 0.01
+
+#: How often an image is blurred and spoilt.
+SPOILT_SHARE = 0.25
+
+
+def turned_and_spoilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy of ``image`` as Sampathila et al. 2022 augment cells on a black ground.
+
+    Mirrored, turned by any angle (black comes in from outside), brightened or darkened; every
+    fourth also blurred (Gaussian) with salt and pepper on it.
+
+    ``image``: uint8 ``(height, width, 3)``. The result has the same shape and dtype.
+    """
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    if rng.random() < 0.5:
+        image = image[::-1]
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, rng.uniform(0, 360), 1.0)
+    turned = cv2.warpAffine(
+        np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR
+    )
+    lit = turned.astype(np.float32) * np.float32(rng.uniform(*BRIGHTNESS))
+    shown = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+    if rng.random() >= SPOILT_SHARE:
+        return shown
+    shown = cv2.GaussianBlur(shown, (0, 0), rng.uniform(*BLUR_SIGMA))
+    draws = rng.random((height, width))
+    shown[draws < SPOILT / 2] = 0
+    shown[draws > 1 - SPOILT / 2] = 255
+    return shown

@@ -14,18 +14,22 @@ import numpy as np
 
 from pipeline.analyse import Analyser
 from pipeline.bundle import Bundle, BundleRecord, write_bundle
+from pipeline.calibration_part import CalibrationPart
 from pipeline.classify import Network
-from pipeline.decode import decode
-from pipeline.geometry import whole_tile
+from pipeline.confidence import N_CLOSE, NEVER, Thresholds
+from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
+from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing, view_of
+from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
-from pipeline.segment import no_cells, segment
+from pipeline.training.batches import LoadImage
 from pipeline.training.calibration import embed_references, measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
     LabelledImage,
     Split,
+    contents_of,
     copies_across,
     hold_out,
     infer_folds,
@@ -33,7 +37,17 @@ from pipeline.training.data import (
 )
 from pipeline.training.evaluate import erased_figures, figures, judge_all
 from pipeline.training.fit import FitOptions, Precision, fit
-from pipeline.training.recipes import Recipe, recipe_named
+from pipeline.training.recipe import FOUR_CLASSES, TWO_CLASSES, Classes, Recipe
+from pipeline.training.recipes import recipe_named
+from pipeline.training.tiles import training_tile
+from pipeline.training.two_classes import (
+    describe,
+    has_subtypes,
+    keep_out,
+    read_two_classes,
+    split_two_classes,
+    write_two_class_network,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class TrainingOptions:
     loaders: int = 1
     weights: Path | None = None
     images_per_class: int | None = None
+    limit: int | None = None
     dataset: str = "the user's own images"
     citation: str = "no source given"
 
@@ -64,21 +79,38 @@ Say = Callable[[str], None]
 NO_FOLD = -1
 
 
-def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
-    """Train, calibrate and test a bundle, and write it to ``options.out``.
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training: where it was written, and how it did in one line.
+
+    ``bundle`` is None for networks of two classes, which no report can be made of.
+    """
+
+    directory: Path
+    tested: str
+    bundle: Bundle | None
+
+
+def train(options: TrainingOptions, say: Say = lambda message: None) -> Trained:
+    """Train, calibrate and test a network, and write it to ``options.out``.
 
     The network learns from the training part alone, thresholds come from the calibration part, and
-    the test fold is looked at once, at the end. ``say`` is told what is going on.
+    the test fold is looked at once, at the end. ``say`` is told what is going on. Four classes
+    become a bundle, two a network with its figures (``pipeline.training.two_classes``).
 
     Raises ConfigurationError if the data do not allow that.
     """
     recipe = _adapted(recipe_named(options.recipe), options)
-    split = _divide(options)
+    classes = recipe.classes or (FOUR_CLASSES if has_subtypes(options.data) else TWO_CLASSES)
+    recipe = replace(recipe, classes=classes)
+    split = _divide(options, classes)
     learned, validation = _kept_for_validation(split, recipe, options)
     say(
         f"{len(learned)} images to train on, {len(validation)} to choose the epoch, "
         f"{len(split.calibration)} for thresholds, {len(split.test)} to test on"
     )
+    if recipe.read_weights and options.weights is None:
+        say("no --weights: all weights are random, also those the recipe takes pretrained")
 
     @cache
     def load(path: Path) -> np.ndarray:
@@ -92,6 +124,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
         FitOptions(
             epochs=options.epochs or recipe.epochs,
             seed=options.seed,
+            classes=classes,
             precision=options.precision,
             loaders=options.loaders,
             weights=options.weights,
@@ -99,8 +132,28 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
         validation=validation,
         on_epoch=lambda record: say(_progress(record)),
     )
+    model = _in_float32(model, recipe, classes)
+    record = _training_record(options, recipe, split, history)
+    if classes == TWO_CLASSES:
+        say("testing")
+        found = write_two_class_network(options.out, model, recipe, load, split.test, record)
+        return Trained(options.out, describe(found), None)
+    bundle = _bundle(options, recipe, model, split, load, record, say)
+    return Trained(options.out, bundle.record.tested, bundle)
+
+
+def _bundle(
+    options: TrainingOptions,
+    recipe: Recipe,
+    model: Any,
+    split: Split,
+    load: LoadImage,
+    training: dict[str, Any],
+    say: Say,
+) -> Bundle:
+    """References, thresholds, test and model card of a trained network of four classes."""
     network = Network(
-        _in_float32(model, recipe),
+        model,
         preprocessing=recipe.preprocessing,
         embedding_layer=recipe.embedding_layer,
         feature_map_layer=recipe.feature_map_layer,
@@ -109,7 +162,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
     references = embed_references(split.train, load, network, options.data)
     say("choosing thresholds on the calibration part")
     calibration = measure_calibration_part(split.calibration, network)
-    limits, thresholds = calibration.thresholds(references)
+    limits, thresholds = _thresholds(calibration, references, options, say)
 
     record = BundleRecord(
         name=recipe.name,
@@ -120,7 +173,7 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
         thresholds=thresholds,
         quality_limits=limits,
         tested="not tested yet",
-        training=_training_record(options, recipe, split, history),
+        training=training,
         files={},
     )
     say("testing")
@@ -131,9 +184,8 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Bundle:
 
 def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """What the network is shown of a training field: all of it, as one tile."""
-    pixels = decode(path.read_bytes()).pixels
-    cells = segment(pixels) if preprocessing.needs_cells else no_cells(pixels)
-    return view_of(whole_tile(pixels, cells, preprocessing.tile_size), preprocessing)
+    tile = training_tile(path, preprocessing.tile_size, with_cells=preprocessing.needs_cells)
+    return view_of(tile, preprocessing)
 
 
 def _adapted(recipe: Recipe, options: TrainingOptions) -> Recipe:
@@ -150,6 +202,8 @@ def _kept_for_validation(
     """Images to train on, and those whose groups decide when to stop, both of the training part."""
     if recipe.selection is None:
         return split.train, ()
+    if recipe.classes == TWO_CLASSES:
+        return keep_out(split.train, recipe.selection.validation_groups, options.seed)
     parts = hold_out(split.train, NO_FOLD, recipe.selection.validation_groups, options.seed)
     return parts.train, parts.calibration
 
@@ -164,17 +218,56 @@ def _progress(record: dict[str, float]) -> str:
     return f"{words}, {record['seconds']:.1f} s"
 
 
-def _divide(options: TrainingOptions) -> Split:
-    if options.splits is None:
+def _divide(options: TrainingOptions, classes: Classes) -> Split:
+    if options.splits is not None:
+        images = read_folds(options.data, options.splits, options.fold_column)
+    elif has_subtypes(options.data):
         images = infer_folds(options.data)
     else:
-        images = read_folds(options.data, options.splits, options.fold_column)
+        images = read_two_classes(options.data)
+    if options.limit is not None:
+        images = limited(images, options.limit, classes)
+    if classes == TWO_CLASSES:
+        return split_two_classes(images, options.test_fold)
     return hold_out(images, options.test_fold, options.calibration_groups, options.seed)
 
 
-def _in_float32(model: Any, recipe: Recipe) -> Any:
+def limited(images: Sequence[LabelledImage], limit: int, classes: Classes) -> list[LabelledImage]:
+    """About ``limit`` images, the same number of each class, spread evenly over its files."""
+    chosen: list[LabelledImage] = []
+    for number in range(len(classes.names)):
+        own = [image for image in images if classes.number_of(image.label) == number]
+        wanted = min(len(own), max(1, limit // len(classes.names)))
+        chosen += [own[round(position)] for position in np.linspace(0, len(own) - 1, wanted)]
+    return sorted(chosen)
+
+
+def _thresholds(
+    calibration: CalibrationPart, references: References, options: TrainingOptions, say: Say
+) -> tuple[QualityLimits, Thresholds]:
+    """Of a trial with few images, thresholds that nothing passes."""
+    try:
+        return calibration.thresholds(references)
+    except ConfigurationError as error:
+        if options.limit is None:
+            raise
+        say(f"a trial, whose bundle never says `high`: {error}")
+    never = Thresholds(
+        n_close=N_CLOSE,
+        max_distance=-1.0,
+        min_consensus=NEVER,
+        calibration_images=len(calibration.labels),
+        target_coverage=0.0,
+        target_error=0.0,
+        calibration_coverage=0.0,
+        calibration_error=0.0,
+    )
+    return calibration.quality_limits(), never
+
+
+def _in_float32(model: Any, recipe: Recipe, classes: Classes) -> Any:
     """The same weights in a network that computes in float32, as every result does."""
-    plain = recipe.build(len(LABELS))
+    plain = recipe.build(len(classes.names))
     plain.set_weights(model.get_weights())
     return plain
 
@@ -209,6 +302,8 @@ def _training_record(
             "calibration": len(split.calibration),
             "test": len(split.test),
         },
+        # Whoever tests the bundle can then tell that it never saw the images.
+        "seen": sorted(contents_of(image.path for image in (*split.train, *split.calibration))),
         "epochs": len(history),
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
@@ -216,6 +311,8 @@ def _training_record(
         "weights": options.weights.name if options.weights else "random",
         "best_epoch": recipe.selection.best(history) + 1 if recipe.selection else None,
         "optimiser": asdict(recipe.optimiser),
+        "limited_to": options.limit,
+        "images_per_class": recipe.sampling.images_per_class,
         "seed": options.seed,
         "history": curves,
         "software": {
