@@ -16,7 +16,7 @@ from pipeline.evaluation.shortcuts import erase_white_cells
 from pipeline.labels import LABELS, MALIGNANT_LABELS, Label
 from pipeline.results import ImageAnalysis
 from pipeline.statistics import wilson_interval
-from pipeline.training.data import LabelledImage
+from pipeline.training.data import LabelledImage, Split, copies_across
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,28 @@ def figures(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def erased_figures(analyser: Analyser, images: Sequence[LabelledImage]) -> dict[str, Any]:
+def figures_of_test_part(analyser: Analyser, split: Split) -> dict[str, Any]:
+    """What a bundle's record and card say of its test part."""
+    judged = judge_all(analyser, split.test)
+    return {
+        **figures(judged),
+        "copies_of_training_images": copies_across(split.train, split.test),
+        "white_cells_erased": erased_figures(analyser, split.test, judged),
+    }
+
+
+def erased_figures(
+    analyser: Analyser, images: Sequence[LabelledImage], judged: Sequence[Judged]
+) -> dict[str, Any]:
     """How many decisions survive when the white cells, all there is to judge, are painted over.
 
-    A model that looks at cells would have nothing left to go by.
+    ``judged``: what was said of the images as they are. A model that looks at cells would have
+    nothing left to go by.
     """
     unchanged, still_high, right = [], [], Counter[Label]()
-    for image in images:
-        data = image.path.read_bytes()
-        before = Judged.of(image.label, analyser(data).result)
-        after = Judged.of(image.label, analyser(_without_white_cells(data)).result)
+    for image, before in zip(images, judged, strict=True):
+        data = _without_white_cells(image.path.read_bytes())
+        after = Judged.of(image.label, analyser(data).result)
         unchanged.append(after.label == before.label)
         still_high.append(after.high)
         right[image.label] += after.correct

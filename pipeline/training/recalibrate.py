@@ -14,8 +14,8 @@ from pipeline.references import UnchangedNetwork, additions_of, refuse_occupied
 from pipeline.results import AnalysisOptions
 from pipeline.training.calibration import measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
-from pipeline.training.data import Split, copies_across, hold_out, infer_folds, read_folds
-from pipeline.training.evaluate import erased_figures, figures, judge_all
+from pipeline.training.data import Split, hold_out, infer_folds, read_folds
+from pipeline.training.evaluate import figures_of_test_part
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,7 @@ def recalibrate_with_images(
     analyser = Analyser(changed, network, AnalysisOptions(explain="none"))
     training = {
         **record.training,
-        "test": {
-            **figures(judge_all(analyser, split.test)),
-            "copies_of_training_images": copies_across(split.train, split.test),
-            "white_cells_erased": erased_figures(analyser, split.test),
-        },
+        "test": figures_of_test_part(analyser, split),
     }
     tested = tested_sentence(record.name, training)
     record = record.model_copy(update={"training": training, "tested": tested})

@@ -30,12 +30,11 @@ from pipeline.training.data import (
     LabelledImage,
     Split,
     contents_of,
-    copies_across,
     hold_out,
     infer_folds,
     read_folds,
 )
-from pipeline.training.evaluate import erased_figures, figures, judge_all
+from pipeline.training.evaluate import figures_of_test_part
 from pipeline.training.fit import FitOptions, Precision, fit
 from pipeline.training.recipe import FOUR_CLASSES, TWO_CLASSES, Classes, Recipe
 from pipeline.training.recipes import recipe_named
@@ -274,12 +273,7 @@ def _in_float32(model: Any, recipe: Recipe, classes: Classes) -> Any:
 
 def _tested(record: BundleRecord, bundle: Bundle, network: Network, split: Split) -> BundleRecord:
     analyser = Analyser(bundle, network, AnalysisOptions(explain="none"))
-    test = {
-        **figures(judge_all(analyser, split.test)),
-        "copies_of_training_images": copies_across(split.train, split.test),
-        "white_cells_erased": erased_figures(analyser, split.test),
-    }
-    training = {**record.training, "test": test}
+    training = {**record.training, "test": figures_of_test_part(analyser, split)}
     return record.model_copy(
         update={"training": training, "tested": tested_sentence(record.name, training)}
     )
