@@ -10,16 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from pipeline.bundle import Bundle
 from pipeline.canonical import canonical_bytes, digest
@@ -48,6 +45,7 @@ from pipeline.evaluation.audit_sheet import example_sheet
 from pipeline.evaluation.shortcuts import AS_IS, CHANGES, Change, Field
 from pipeline.labels import LABELS, Label
 from pipeline.results import ImageAnalysis
+from pipeline.threads import one_thread
 from pipeline.training.data import LabelledImage
 
 #: Rises when a change, or what is recorded of a judgement, means something else than before.
@@ -120,22 +118,6 @@ def audit(
     if kept:
         example_sheet(kept, changes, judging.donors, options.data).save(options.out / EXAMPLES_FILE)
     return report
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep OpenCV and linear algebra from starting threads.
-
-    Fields are so small that threads gain little, and on a machine with other work each step would
-    wait for the slowest of them: several times as long.
-    """
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def chosen_changes(names: Sequence[str]) -> list[Change]:

@@ -12,6 +12,7 @@ from pipeline.confidence import TARGET_ERROR, TARGET_MISSED
 from pipeline.errors import ConfigurationError
 from pipeline.references import UnchangedNetwork, additions_of, refuse_occupied
 from pipeline.results import AnalysisOptions
+from pipeline.threads import one_thread
 from pipeline.training.calibration import measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import Split, hold_out, infer_folds, read_folds
@@ -29,6 +30,7 @@ class Parts:
     calibration_groups: int = 2
 
 
+@one_thread()
 def recalibrate_with_images(
     bundle: Bundle,
     out: Path,

@@ -23,6 +23,7 @@ from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing, view_of
 from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
+from pipeline.threads import one_thread
 from pipeline.training.batches import LoadImage
 from pipeline.training.calibration import embed_references, measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
@@ -90,6 +91,7 @@ class Trained:
     bundle: Bundle | None
 
 
+@one_thread()
 def train(options: TrainingOptions, say: Say = lambda message: None) -> Trained:
     """Train, calibrate and test a network, and write it to ``options.out``.
 
