@@ -75,13 +75,12 @@ Confusion matrix (rows truth, columns decision, order {", ".join(LABELS)}):
 
 {threshold_words(thresholds)}
 
-## Known weakness: it does not only look at white cells
+## Without white cells
 
 With all segmented white cells painted over, {_percent(erased["same_label"])} of the test images \
 keep the label they had, and {_percent(erased["still_high"])} are still flagged `high`. Still \
 named right without their white cells: {_erased(erased["still_right"])}. \
-What is decided without white cells is decided from stain and background, which differ between \
-slides and laboratories: expect far lower accuracy on another laboratory's images.
+{_ERASED_WORDS[record.preprocessing.needs_cells]}
 
 ## Not to be used for
 
@@ -91,6 +90,20 @@ not one of its classes;
 * other diseases, bone marrow, other stains, or crops without surrounding red cells;
 * subtyping: that needs immunophenotyping.
 """
+
+
+#: What a decision without white cells comes from, by whether white cells alone are shown.
+_ERASED_WORDS = {
+    False: (
+        "What is decided without white cells is decided from stain and background, which differ "
+        "between slides and laboratories: it does not only look at white cells, and far lower "
+        "accuracy must be expected on another laboratory's images."
+    ),
+    True: (
+        "The network is shown nothing but what the segmentation takes for white cells; what it "
+        "then decides comes from cells that were overlooked, and from what is left of the others."
+    ),
+}
 
 
 def threshold_words(thresholds: Thresholds) -> str:
