@@ -163,7 +163,7 @@ def _bundle(
     references = embed_references(split.train, load, network, options.data)
     say("choosing thresholds on the calibration part")
     calibration = measure_calibration_part(split.calibration, network)
-    limits, thresholds = _thresholds(calibration, references, options, say)
+    limits, thresholds = _thresholds(calibration, references, say)
 
     record = BundleRecord(
         name=recipe.name,
@@ -244,15 +244,16 @@ def limited(images: Sequence[LabelledImage], limit: int, classes: Classes) -> li
 
 
 def _thresholds(
-    calibration: CalibrationPart, references: References, options: TrainingOptions, say: Say
+    calibration: CalibrationPart, references: References, say: Say
 ) -> tuple[QualityLimits, Thresholds]:
-    """Of a trial with few images, thresholds that nothing passes."""
+    """Of too few images, thresholds that nothing passes: a training is not thrown away for that."""
     try:
         return calibration.thresholds(references)
     except ConfigurationError as error:
-        if options.limit is None:
-            raise
-        say(f"a trial, whose bundle never says `high`: {error}")
+        say(
+            f"the bundle never says `high`: {error}; `screen references calibrate --error 0.05 "
+            "--missed 0.02` makes one that does"
+        )
     never = Thresholds(
         n_close=N_CLOSE,
         max_distance=-1.0,
