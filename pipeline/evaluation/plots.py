@@ -103,7 +103,7 @@ def draw_reliability(path: Path, curves: Mapping[str, Sequence[Mapping[str, floa
             axes.scatter(probability, frequency, s=8 + 140 * images / images.sum(), color=colour)
         axes.set(xlabel="probability", ylabel="how often it was so", title="Reliability")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.legend(loc="upper left", frameon=False)
+        axes.legend(loc="best", frameon=False)
 
 
 def draw_risk_coverage(

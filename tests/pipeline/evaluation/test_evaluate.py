@@ -230,10 +230,12 @@ def test_what_makes_no_sense_is_refused(options):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_recipe_trains_and_is_judged_for_real(labelled, tmp_path):
     """One epoch on smears that are hardly smears: all parts fit together, nothing more."""
     root = tmp_path / "data"
-    write_folder(root, per_class=30)
+    # Thresholds need two hundred images: ten of fifteen blocks.
+    write_folder(root, per_class=75)
     said: list[str] = []
     evaluation = evaluate(
         EvaluationOptions(
@@ -244,6 +246,7 @@ def test_a_recipe_trains_and_is_judged_for_real(labelled, tmp_path):
             folds=(0,),
             epochs=1,
             resamples=100,
+            training=(("calibration_groups", 10),),
         ),
         say=said.append,
     )
