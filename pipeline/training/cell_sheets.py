@@ -36,9 +36,11 @@ GAIN, MIXING, GAMMA, OFFSET = 0.2, 0.03, 0.1, 0.03
 #: After normalisation: contrast (natural logarithm) and brightness of each channel.
 CONTRAST, BRIGHTNESS = 0.15, 0.04
 
-#: How often a cell is blurred and a sheet is grainy, and how much.
-BLUR_SHARE, BLUR_SIGMA = 0.08, (0.3, 0.8)
-GRAIN_SHARE, GRAIN = 0.1, 0.02
+#: How often a cell is blurred, a sheet grainy and a field compressed once more, and how much. The
+#: finest detail belongs to camera and compression, not to the cell.
+BLUR_SHARE, BLUR_SIGMA = 0.2, (0.3, 0.8)
+GRAIN_SHARE, GRAIN = 0.3, 0.02
+JPEG_SHARE, JPEG_QUALITY = 0.5, (50, 96)
 
 #: Connected pieces of fewer pixels are fragments.
 SMALLEST_PIECE = 40
@@ -60,7 +62,7 @@ def cell_sheet(
     lie. Pieces come in random order until the sheet is full. Returns float32 ``(size, size, 3)`` in
     0..1, zero where there is no cell.
     """
-    pieces = list(_pieces(pixels, mask))
+    pieces = list(_pieces(_compressed(pixels, rng), mask))
     zoom = math.exp(rng.uniform(-SHEET_ZOOM, SHEET_ZOOM))
     sheet, laid = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
     left = top = row = 0
@@ -78,6 +80,15 @@ def cell_sheet(
     cells = laid > 127
     shown = normalise_stain(_photographed(sheet, rng), cells).astype(np.float32) / 255
     return _varied(shown, rng) * cells[..., None]
+
+
+def _compressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() >= JPEG_SHARE:
+        return pixels
+    quality = int(rng.integers(*JPEG_QUALITY))
+    # OpenCV takes the channels for blue, green, red; here and back again.
+    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def _pieces(pixels: np.ndarray, mask: np.ndarray) -> Iterator[Piece]:
