@@ -88,7 +88,8 @@ def _compressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     quality = int(rng.integers(*JPEG_QUALITY))
     # OpenCV takes the channels for blue, green, red; here and back again.
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _pieces(pixels: np.ndarray, mask: np.ndarray) -> Iterator[Piece]:
