@@ -45,7 +45,7 @@ CALIBRATION_FILE = "calibration.npz"
 CARD_FILE = "MODEL_CARD.md"
 
 _SHIPPED = Path(__file__).parent / "bundles"
-DEFAULT_BUNDLE_NAME = "all-net"
+DEFAULT_BUNDLE_NAME = "white-cells"
 
 
 class BundleRecord(Record):

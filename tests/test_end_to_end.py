@@ -114,7 +114,7 @@ def test_explanations_are_numbers_and_pictures(slides, tmp_path):
     explanations = report["images"][0]["explanations"]
     assert explanations["lime"]["samples"] == 1000
     assert 1 <= len(explanations["lime"]["top_regions"]) <= 5
-    assert len(explanations["grad_cam"]["map"]) == 26
+    assert len(explanations["grad_cam"]["map"]) == 28
     pictures = sorted(path.name for path in (out / "patients/P-17/pictures").iterdir())
     assert pictures == ["001-field.png", "001-grad_cam.png", "001-lime.png"]
     for name in pictures:

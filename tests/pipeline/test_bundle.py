@@ -137,9 +137,16 @@ def test_an_interrupted_write_leaves_no_valid_bundle(bundle, record):
         load_bundle(bundle.directory)
 
 
-def test_the_shipped_bundle_is_whole_small_and_comes_with_its_card():
+def test_the_default_bundle_is_the_one_that_looks_at_white_cells_alone():
     shipped = load_bundle(default_bundle())
-    assert shipped.model.name == "all-net"
+    assert shipped.model.name == "white-cells"
+    assert shipped.record.preprocessing.view == "white_cells"
+
+
+@pytest.mark.parametrize("name", ["white-cells", "all-net"])
+def test_a_shipped_bundle_is_whole_small_and_comes_with_its_card(name):
+    shipped = load_bundle(default_bundle().parent / name)
+    assert shipped.model.name == name
     files = list(shipped.directory.iterdir())
     assert sum(path.stat().st_size for path in files) < SHIPPED_BUNDLE_LIMIT
     card = (shipped.directory / "MODEL_CARD.md").read_text(encoding="utf-8")
