@@ -206,7 +206,7 @@ class _Judging:
     def _add(self, shown: bytes, sha256: str, image: str, change: str, truth: Label) -> Judgement:
         result = self._judge(shown).result
         if result.label is None or result.confidence is None or result.probabilities is None:
-            raise BadInputError("not_judged", f"{image} could not be judged ({change})")
+            raise BadInputError("internal_error", f"{image} could not be judged ({change})")
         judgement = Judgement(
             audit=self._log.key,
             sha256=sha256,

@@ -101,8 +101,8 @@ _ERASED_WORDS = {
     ),
     True: (
         "The network is shown nothing but what the segmentation takes for white cells; what it "
-        "then decides comes from cells that were overlooked, and from what is left of the others. A "
-        "field with nothing to show is always called the same."
+        "then decides comes from cells that were overlooked, and from what is left of the others. "
+        "A field with nothing to show is always called the same."
     ),
 }
 

@@ -185,7 +185,8 @@ def test_an_undefined_measure_is_none_and_undefined_resamples_are_left_out():
     nothing = figure(share_measure(np.zeros(5, bool), np.zeros(5, bool)), counts)
     assert nothing["value"] is None and nothing["interval"] is None
     rare = figure(share_measure(np.ones(5, bool), np.arange(5) == 0), counts)
-    assert rare["value"] == 1 and rare["interval"] == [1, 1]
+    # One of one: resamples without it are left out, and the others say little.
+    assert rare["value"] == 1 and rare["interval"] == pytest.approx([0.207, 1], abs=0.001)
 
 
 def test_a_thousand_resamples_of_some_thousand_images_take_no_time():
@@ -197,3 +198,12 @@ def test_a_thousand_resamples_of_some_thousand_images_take_no_time():
     figure(measures.brier(probabilities, truth), counts)
     # Fractions of a second; the bound is for machines that are busy with other things.
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize("missed", [0, 487])
+def test_no_error_among_few_images_is_no_proof_of_none(missed: int) -> None:
+    hits = np.arange(487) < missed
+    found = figure(share_measure(hits), resample_counts(487, resamples=200, seed=1))
+    low, high = found["interval"]
+    assert found["value"] == missed / 487
+    assert high - low == pytest.approx(0.0078, abs=0.0002)
