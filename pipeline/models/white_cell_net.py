@@ -20,8 +20,10 @@ STRIDE = 8
 EMBEDDING_UNITS = 64
 DROPOUT_RATE = 0.2
 
-#: Last feature map (28x28x128 for a 224x224 input).
-FEATURE_MAP_LAYER = "features"
+#: Last feature map (28x28x128 for a 224x224 input), and the same as it enters the decision: zero
+#: where there is no white cell. Class activation maps look at the latter.
+FEATURES_LAYER = "features"
+FEATURE_MAP_LAYER = "weighted"
 EMBEDDING_LAYER = "embedding"
 #: How much each place says, 0..1 (28x28x1).
 ATTENTION_LAYER = "attention"
@@ -43,16 +45,17 @@ def build_white_cell_net(classes: int = 4) -> keras.Model:
     for channels in CHANNELS[1:]:
         hidden = _convolution(hidden, channels, 3, strides=2)
         hidden = _residual_block(hidden, channels)
-    features = keras.layers.Conv2D(CHANNELS[-1], 1, activation="relu", name=FEATURE_MAP_LAYER)(
-        hidden
-    )
+    features = keras.layers.Conv2D(CHANNELS[-1], 1, activation="relu", name=FEATURES_LAYER)(hidden)
     # A place counts as much as it holds white cell and as its attention says.
     share = keras.layers.AveragePooling2D(STRIDE, dtype="float32", name="share")(cells)
     attention = keras.layers.Conv2D(
         1, 1, activation="sigmoid", dtype="float32", name=ATTENTION_LAYER
     )(features)
     weights = keras.layers.Multiply(dtype="float32", name="weights")([share, attention])
-    mean = _weighted_mean(keras.ops.cast(features, "float32"), weights)
+    weighted = keras.layers.Multiply(dtype="float32", name=FEATURE_MAP_LAYER)([features, weights])
+    # Zero where no place has weight.
+    total = keras.ops.maximum(keras.ops.sum(weights, axis=(1, 2)), 1e-3)
+    mean = keras.ops.sum(weighted, axis=(1, 2)) / total
     hidden = keras.layers.Dropout(DROPOUT_RATE, dtype="float32")(mean)
     embedding = keras.layers.Dense(
         EMBEDDING_UNITS, activation="relu", dtype="float32", name=EMBEDDING_LAYER
@@ -82,9 +85,3 @@ def _residual_block(hidden: Any, channels: int) -> Any:
     inner = _convolution(hidden, channels, 3)
     inner = _convolution(inner, channels, 3, relu=False)
     return keras.layers.ReLU()(keras.layers.Add()([hidden, inner]))
-
-
-def _weighted_mean(features: Any, weights: Any) -> Any:
-    """Mean over all places, ``(batch, channels)``; zero where no place has weight."""
-    total = keras.ops.sum(weights, axis=(1, 2))
-    return keras.ops.sum(features * weights, axis=(1, 2)) / keras.ops.maximum(total, 1e-3)

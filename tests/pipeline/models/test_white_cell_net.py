@@ -50,7 +50,7 @@ def test_it_has_as_many_parameters_as_the_recipe_says(network):
     trainable = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
     assert network.count_params() == recipe.parameters
     assert trainable == recipe.trainable_parameters
-    assert (recipe.embedding_layer, recipe.feature_map_layer) == ("embedding", "features")
+    assert (recipe.embedding_layer, recipe.feature_map_layer) == ("embedding", "weighted")
 
 
 def test_where_a_cell_lies_does_not_matter(network):
@@ -83,6 +83,16 @@ def test_different_cells_are_judged_differently(network):
 def test_a_field_without_cells_is_judged_without_trouble(network):
     found = probabilities(network, np.zeros((1, SIDE, SIDE, 3), np.float32))
     assert np.isfinite(found).all() and found.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_map_that_explanations_look_at_is_zero_beside_the_cells(network):
+    import keras
+
+    weighted = keras.Model(network.input, network.get_layer("weighted").output)
+    found = np.asarray(weighted(field((32, 40)), training=False))[0].any(axis=2)
+    rows, columns = np.nonzero(found)
+    assert found.any()
+    assert rows.min() >= 4 and rows.max() <= 6 and columns.min() >= 5 and columns.max() <= 7
 
 
 def test_a_place_sees_65_pixels_and_no_more(network):
