@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import click
 
 from cli.options import bundle_option, json_option
-from cli.output import LINE_SECONDS, SOME_FAILED, duration, print_json, rate_in_words
+from cli.output import SOME_FAILED, LineProgress, print_json
 
 
 @click.command(
@@ -92,7 +91,7 @@ def audit(
         open_analyser(str(directory), AnalysisOptions(explain="none")),
         AuditOptions(data=data, out=out, changes=names, **options),  # type: ignore[arg-type]
         command=_command(),
-        on_judgement=_Lines(),
+        on_judgement=LineProgress("judgement").update,
     )
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -107,26 +106,3 @@ def audit(
 def _command() -> list[str]:
     """What was typed, for whoever repeats it; the program without its folder."""
     return ["screen", *(shlex.quote(word) for word in sys.argv[1:])]
-
-
-class _Lines:
-    """A line of progress every few seconds, on standard error."""
-
-    def __init__(self) -> None:
-        self._start: tuple[float, int] | None = None
-        self._next = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._start is None:
-            self._start = (now, done)
-        started, first = self._start
-        if now < self._next and done < total:
-            return
-        self._next = now + LINE_SECONDS
-        words = f"{done}/{total} judgements"
-        if done > first and now > started:
-            rate = (done - first) / (now - started)
-            speed = rate_in_words(rate).replace("image", "judgement")
-            words += f", {speed}, {duration((total - done) / rate)} left"
-        click.echo(words, err=True)

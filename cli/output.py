@@ -164,9 +164,13 @@ class ProgressDisplay:
 
 
 class LineProgress:
-    """A line of progress every few seconds on standard error, for work that is one image by one."""
+    """A line of progress every few seconds on standard error, for work that is one piece by one.
 
-    def __init__(self) -> None:
+    ``unit``: what a piece is called.
+    """
+
+    def __init__(self, unit: str = "image") -> None:
+        self._unit = unit
         self._started = (0.0, 0)
         self._next_line = 0.0
         self._last = 0
@@ -181,10 +185,10 @@ class LineProgress:
             return
         self._next_line = now + LINE_SECONDS
         since, first = self._started
-        words = f"{done} of {total} images"
+        words = f"{done} of {total} {self._unit}s"
         if done > first and now > since:
             rate = (done - first) / (now - since)
-            words += f", {rate_in_words(rate)}"
+            words += f", {rate_in_words(rate).replace('image', self._unit)}"
             if done < total:
                 words += f", {duration((total - done) / rate)} left"
         click.echo(words, err=True)

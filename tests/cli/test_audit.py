@@ -41,7 +41,7 @@ def test_every_verdict_is_a_line_and_progress_stays_apart(screen: Any, tmp_path:
     assert lines[0] == "UNKNOWN white cells erased: not measured"
     assert lines[3].startswith("UNKNOWN scale bar: 0.0% of decisions change")
     assert lines[-1] == f"All figures: {tmp_path / 'out' / 'AUDIT.md'}"
-    assert "6/6 judgements" in result.stderr
+    assert "6 of 6 judgements" in result.stderr
 
 
 def test_strict_fails_where_a_verdict_does(screen: Any) -> None:
