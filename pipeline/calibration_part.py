@@ -29,7 +29,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.geometry import fit_field
 from pipeline.labels import LABELS, REFERENCE_LABELS, ReferenceLabel
 from pipeline.neighbours import References
-from pipeline.quality import QualityLimits, QualityNumbers, quality_limits, quality_numbers
+from pipeline.quality import Part, QualityLimits, QualityNumbers, quality_limits, quality_numbers
 from pipeline.segment import segment
 from pipeline.types import ClassScores
 
@@ -99,6 +99,11 @@ class CalibrationPart:
             raise ConfigurationError(
                 "the calibration part is incomplete or holds NaN: make the bundle again"
             )
+        if self.qualities.shape[1:] != (len(QUALITY_FIELDS),):
+            raise ConfigurationError(
+                "the calibration part is of another version, which measured other qualities: "
+                "measure it again with `screen references calibrate --data`"
+            )
 
     @classmethod
     def of(
@@ -138,23 +143,26 @@ class CalibrationPart:
         *,
         target_error: float = TARGET_ERROR,
         target_missed: float = TARGET_MISSED,
-    ) -> tuple[QualityLimits, Thresholds]:
-        """Quality limits and thresholds of the confidence flag.
+    ) -> Thresholds:
+        """Thresholds of the confidence flag.
 
         Raises ConfigurationError if there are too few images for the errors asked for.
         """
-        found = calibrate(
+        return calibrate(
             self.cases(references), target_error=target_error, target_missed=target_missed
         )
-        return self.quality_limits(), found
 
-    def quality_limits(self) -> QualityLimits:
-        """Limits of technical quality, which few images are enough for."""
+    def quality_limits(self, exposed: Part) -> QualityLimits:
+        """Limits of technical quality, which few images are enough for.
+
+        ``exposed``: the part of the field that the network is shown.
+        """
         return quality_limits(
             [
                 QualityNumbers(**dict(zip(QUALITY_FIELDS, row.tolist(), strict=True)))
                 for row in self.qualities
-            ]
+            ],
+            exposed,
         )
 
     def cases(self, references: References) -> list[CalibrationCase]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from pipeline.quality import Part
 from pipeline.results import Record
 from pipeline.segment.published import hsi_saturation_masks
 from pipeline.stain import normalise_stain
@@ -29,6 +30,11 @@ class Preprocessing(Record):
     def needs_cells(self) -> bool:
         """Whether the view depends on where white cells are."""
         return self.view == "white_cells"
+
+    @property
+    def exposed(self) -> Part:
+        """The part of a field whose exposure matters."""
+        return "white_cells" if self.needs_cells else "field"
 
 
 def view_of(tile: FieldTile, preprocessing: Preprocessing) -> np.ndarray:

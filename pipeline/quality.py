@@ -3,12 +3,15 @@
 Everything is measured on the tiles, at the network's scale, so that the resolution of the file does
 not matter; the pixels of all tiles are pooled, and padding does not count. What is too blurred,
 dark or bright is not typed in here: the limits come from calibration images and are part of the
-model bundle. Only ``blank`` is a matter of definition.
+model bundle. Only ``blank`` is a matter of definition. Exposure is judged where the network looks:
+a ground that a lamp has bleached does not matter to one that is shown white cells alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +19,11 @@ from pydantic import Field
 
 from pipeline.errors import ConfigurationError
 from pipeline.results import Quality, Record, Share
+from pipeline.stain import normalise_stain
 from pipeline.types import FieldGeometry, WhiteCells
+
+#: Part of a field.
+Part = Literal["field", "white_cells"]
 
 #: Share of calibration images beyond a limit before the margin is added.
 TAIL = 0.01
@@ -48,37 +55,53 @@ REMAINING_NOISE = 1 / (2 * np.sqrt(np.pi) * SMOOTHING)
 #: In noisy fields, a cell stands out by this many standard deviations of what noise remains.
 NOISE_MULTIPLE = 5.0
 
+#: The outline of a white cell is sharp even where its inside is blurred; this is left out.
+OUTLINE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+
 #: Spots smaller than this many pixels of a tile are noise; a red cell has about 210.
 SMALLEST_SPOT = 50
 
 
 class QualityNumbers(Record):
-    """What is measured; see ``pipeline.results.Quality`` for the first four."""
+    """What is measured; see ``pipeline.results.Quality`` for the first five.
+
+    In a field without white cells, theirs are those of the field.
+    """
 
     focus: float
     brightness: float
     contrast: float
     saturated: Share
+    cell_detail: float
+    cell_brightness: Share = Field(description="brightness of the white cells")
+    cell_saturated: Share = Field(description="of the white cells' pixels")
     stained: Share = Field(description="share of the field that stands out from its background")
 
 
 class QualityLimits(Record):
-    """Limits beyond which a field is unlike the calibration images."""
+    """Limits beyond which a field is unlike the calibration images.
+
+    ``exposed``: where brightness and saturation are judged.
+    """
 
     min_focus: float
+    min_cell_detail: float | None = None
     min_brightness: float
     max_brightness: float
     max_saturated: float
+    exposed: Part = "field"
 
 
 def measure_quality(geometry: FieldGeometry, cells: WhiteCells, limits: QualityLimits) -> Quality:
     """Measure a field and say what is wrong with it, in the order of ``Quality.reasons``."""
     numbers = quality_numbers(geometry, cells)
+    brightness, saturated = _exposure(numbers, limits.exposed)
     found = {
         "blurred": numbers.focus < limits.min_focus,
-        "dark": numbers.brightness < limits.min_brightness,
-        "bright": numbers.brightness > limits.max_brightness
-        or numbers.saturated > limits.max_saturated,
+        "cells_blurred": limits.min_cell_detail is not None
+        and numbers.cell_detail < limits.min_cell_detail,
+        "dark": brightness < limits.min_brightness,
+        "bright": brightness > limits.max_brightness or saturated > limits.max_saturated,
         "blank": numbers.stained < BLANK_SHARE,
         "no_white_cell": not cells.cells,
     }
@@ -87,6 +110,7 @@ def measure_quality(geometry: FieldGeometry, cells: WhiteCells, limits: QualityL
         brightness=numbers.brightness,
         contrast=numbers.contrast,
         saturated=numbers.saturated,
+        cell_detail=numbers.cell_detail if cells.cells else None,
         reasons=[reason for reason, applies in found.items() if applies],
     )
 
@@ -97,23 +121,31 @@ def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumber
     Focus after Pech-Pacheco et al. 2000 (doi:10.1109/ICPR.2000.903548).
     """
     visible = list(_visible_parts(geometry, cells))
-    luminance = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) for pixels in visible]
+    luminance = [cv2.cvtColor(part.pixels, cv2.COLOR_RGB2GRAY) for part in visible]
     pooled = np.concatenate([part.ravel() for part in luminance]) / 255
-    laplacian = np.concatenate([_laplacian(part) for part in luminance])
-    saturated = np.concatenate([_saturated(pixels) for pixels in visible])
-    stained = np.concatenate([_stained(pixels).ravel() for pixels in visible])
+    laplacian = np.concatenate([_laplacian(part).ravel() for part in luminance])
+    saturated = np.concatenate([_saturated(part.pixels) for part in visible])
+    stained = np.concatenate([_stained(part.pixels).ravel() for part in visible])
+    in_cells = np.concatenate([part.white_cells.ravel() for part in visible])
+    if not in_cells.any():
+        in_cells[:] = True
     low, middle, high = np.percentile(pooled, [5, 50, 95])
     return QualityNumbers(
-        focus=float(np.log10(max(laplacian.var(), FLOOR))),
+        focus=_log_variance(laplacian),
         brightness=float(middle),
         contrast=float(high - low),
         saturated=float(saturated.mean()),
+        cell_detail=_cell_detail(visible),
+        cell_brightness=float(np.median(pooled[in_cells])),
+        cell_saturated=float(saturated[in_cells].mean()),
         stained=float(stained.mean()),
     )
 
 
-def quality_limits(measurements: Sequence[QualityNumbers]) -> QualityLimits:
-    """Limits from calibration images.
+def quality_limits(
+    measurements: Sequence[QualityNumbers], exposed: Part = "field"
+) -> QualityLimits:
+    """Limits from calibration images, for a network that is shown this part of the field.
 
     Each is the 1 % (or 99 %) quantile, moved half its distance from the median farther out (of the
     log odds for brightness and saturation). Raises ConfigurationError without calibration images.
@@ -123,15 +155,23 @@ def quality_limits(measurements: Sequence[QualityNumbers]) -> QualityLimits:
             "quality limits need calibration images and there are none; "
             "give more calibration groups to the training command"
         )
-    focus = np.array([m.focus for m in measurements])
-    brightness = _log_odds(np.array([m.brightness for m in measurements]))
-    saturated = _log_odds(np.array([m.saturated for m in measurements]))
+    exposures = np.array([_exposure(m, exposed) for m in measurements])
+    brightness, saturated = _log_odds(exposures).T
     return QualityLimits(
-        min_focus=_limit(focus, TAIL),
+        min_focus=_limit(np.array([m.focus for m in measurements]), TAIL),
+        min_cell_detail=_limit(np.array([m.cell_detail for m in measurements]), TAIL),
         min_brightness=_share(_limit(brightness, TAIL)),
         max_brightness=_share(_limit(brightness, 1 - TAIL)),
         max_saturated=_share(_limit(saturated, 1 - TAIL)),
+        exposed=exposed,
     )
+
+
+def _exposure(numbers: QualityNumbers, part: Part) -> tuple[float, float]:
+    """Brightness and saturated share of the part."""
+    if part == "white_cells":
+        return numbers.cell_brightness, numbers.cell_saturated
+    return numbers.brightness, numbers.saturated
 
 
 def _limit(values: np.ndarray, quantile: float) -> float:
@@ -148,13 +188,20 @@ def _share(log_odds: float) -> float:
     return float(1 / (1 + np.exp(-log_odds)))
 
 
-def _visible_parts(geometry: FieldGeometry, cells: WhiteCells) -> Iterator[np.ndarray]:
-    """The part of each tile that shows the field, without its padding."""
+@dataclass(frozen=True)
+class _VisiblePart:
+    """What a tile shows of the field, without its padding; see ``FieldTile``."""
+
+    pixels: np.ndarray
+    white_cells: np.ndarray
+
+
+def _visible_parts(geometry: FieldGeometry, cells: WhiteCells) -> Iterator[_VisiblePart]:
     height, width = cells.labels.shape
     for tile in geometry.tiles:
         rows = _visible(tile.box.y, tile.box.height, height, tile.pixels.shape[0])
         columns = _visible(tile.box.x, tile.box.width, width, tile.pixels.shape[1])
-        yield tile.pixels[rows, columns]
+        yield _VisiblePart(tile.pixels[rows, columns], tile.white_cells[rows, columns])
 
 
 def _visible(start: int, length: int, limit: int, size: int) -> slice:
@@ -166,9 +213,28 @@ def _visible(start: int, length: int, limit: int, size: int) -> slice:
 
 def _laplacian(luminance: np.ndarray) -> np.ndarray:
     if min(luminance.shape) < 3:
-        return np.zeros(1)
+        return np.zeros((1, 1))
     # The outermost pixels have no neighbours of their own.
-    return cv2.Laplacian(luminance, cv2.CV_64F)[1:-1, 1:-1].ravel()
+    return cv2.Laplacian(luminance, cv2.CV_64F)[1:-1, 1:-1]
+
+
+def _log_variance(values: np.ndarray) -> float:
+    return float(np.log10(max(values.var() if values.size else 0.0, FLOOR)))
+
+
+def _cell_detail(parts: Sequence[_VisiblePart]) -> float:
+    """Sharpness inside the white cells, with the stain taken out.
+
+    That makes it independent of light and dye, which the sharpness of a field is not.
+    """
+    anywhere = any(part.white_cells.any() for part in parts)
+    found = [np.zeros(0)]
+    for part in parts:
+        mask = part.white_cells if anywhere else np.ones_like(part.white_cells)
+        shown = normalise_stain(part.pixels, mask).mean(axis=2)
+        inside = cv2.erode(mask.astype(np.uint8), OUTLINE, borderValue=0)[1:-1, 1:-1] > 0
+        found.append(_laplacian(shown)[inside])
+    return _log_variance(np.concatenate(found))
 
 
 def _saturated(pixels: np.ndarray) -> np.ndarray:

@@ -246,9 +246,8 @@ def _write(
     target_error: float,
     target_missed: float,
 ) -> Bundle:
-    limits, thresholds = part.thresholds(
-        references, target_error=target_error, target_missed=target_missed
-    )
+    thresholds = part.thresholds(references, target_error=target_error, target_missed=target_missed)
+    limits = part.quality_limits(record.preprocessing.exposed)
     record = record.model_copy(update={"quality_limits": limits, "thresholds": thresholds})
     card = _card_of(bundle) + _card_section(record, thresholds)
     write_bundle(out, UnchangedNetwork(bundle), references, card, record, part)

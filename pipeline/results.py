@@ -87,7 +87,14 @@ class Quality(Record):
     brightness: float = Field(description="median luminance, 0 to 1")
     contrast: float = Field(description="5th to 95th percentile of luminance, 0 to 1")
     saturated: Share = Field(description="share of pixels at 0 or 255 in every channel")
-    reasons: list[str] = Field(description="blurred, dark, bright, blank, no_white_cell")
+    cell_detail: float | None = Field(
+        default=None,
+        description="log10 of the variance of the Laplacian inside the white cells, with the stain "
+        "taken out; null without white cells",
+    )
+    reasons: list[str] = Field(
+        description="blurred, cells_blurred, dark, bright, blank, no_white_cell"
+    )
 
 
 class Neighbour(Record):

@@ -54,8 +54,9 @@ PATIENT_REASONS: dict[str, str] = {
 #: Why the flag of an image is low.
 IMAGE_REASONS: dict[str, str] = {
     "blurred": "The field is out of focus.",
-    "dark": "The field is too dark.",
-    "bright": "The field is too bright.",
+    "cells_blurred": "The white cells are out of focus.",
+    "dark": "The field or its white cells are too dark.",
+    "bright": "The field or its white cells are too bright.",
     "blank": "The field is nearly empty.",
     "no_white_cell": "No white cell was found.",
     "scale_unknown": "The size of the cells had to be guessed: too few red cells to measure by.",

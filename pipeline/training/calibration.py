@@ -9,11 +9,9 @@ import numpy as np
 
 from pipeline.calibration_part import CalibrationPart, measure_image
 from pipeline.classify import Network
-from pipeline.confidence import Thresholds
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
 from pipeline.preprocess import network_input
-from pipeline.quality import QualityLimits
 from pipeline.training.data import LabelledImage
 
 
@@ -36,10 +34,3 @@ def measure_calibration_part(images: Sequence[LabelledImage], network: Network) 
     """What the network says of images kept out of training, to be stored in the bundle."""
     measured = [measure_image(image.path, network) for image in images]
     return CalibrationPart.of(measured, [image.label for image in images])
-
-
-def choose_thresholds(
-    images: Sequence[LabelledImage], network: Network, references: References
-) -> tuple[QualityLimits, Thresholds]:
-    """Quality limits and confidence thresholds from images kept out of training."""
-    return measure_calibration_part(images, network).thresholds(references)

@@ -55,9 +55,10 @@ def recalibrate_with_images(
     network = bundle.load_network()
     say(f"measuring {len(split.calibration)} calibration images")
     part = measure_calibration_part(split.calibration, network)
-    limits, thresholds = part.thresholds(
+    thresholds = part.thresholds(
         bundle.references, target_error=target_error, target_missed=target_missed
     )
+    limits = part.quality_limits(network.preprocessing.exposed)
     record = bundle.record.model_copy(update={"thresholds": thresholds, "quality_limits": limits})
     say(f"testing on {len(split.test)} images")
     changed = Bundle(out, record, bundle.references)

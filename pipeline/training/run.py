@@ -21,7 +21,6 @@ from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing, view_of
-from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
 from pipeline.threads import one_thread
 from pipeline.training.batches import LoadImage
@@ -163,7 +162,7 @@ def _bundle(
     references = embed_references(split.train, load, network, options.data)
     say("choosing thresholds on the calibration part")
     calibration = measure_calibration_part(split.calibration, network)
-    limits, thresholds = _thresholds(calibration, references, say)
+    thresholds = _thresholds(calibration, references, say)
 
     record = BundleRecord(
         name=recipe.name,
@@ -172,7 +171,7 @@ def _bundle(
         embedding_layer=recipe.embedding_layer,
         feature_map_layer=recipe.feature_map_layer,
         thresholds=thresholds,
-        quality_limits=limits,
+        quality_limits=calibration.quality_limits(recipe.preprocessing.exposed),
         tested="not tested yet",
         training=training,
         files={},
@@ -243,9 +242,7 @@ def limited(images: Sequence[LabelledImage], limit: int, classes: Classes) -> li
     return sorted(chosen)
 
 
-def _thresholds(
-    calibration: CalibrationPart, references: References, say: Say
-) -> tuple[QualityLimits, Thresholds]:
+def _thresholds(calibration: CalibrationPart, references: References, say: Say) -> Thresholds:
     """Of too few images, thresholds that nothing passes: a training is not thrown away for that."""
     try:
         return calibration.thresholds(references)
@@ -254,7 +251,7 @@ def _thresholds(
             f"the bundle never says `high`: {error}; `screen references calibrate --error 0.05 "
             "--missed 0.02` makes one that does"
         )
-    never = Thresholds(
+    return Thresholds(
         n_close=N_CLOSE,
         max_distance=-1.0,
         min_consensus=NEVER,
@@ -264,7 +261,6 @@ def _thresholds(
         calibration_coverage=0.0,
         calibration_error=0.0,
     )
-    return calibration.quality_limits(), never
 
 
 def _in_float32(model: Any, recipe: Recipe, classes: Classes) -> Any:

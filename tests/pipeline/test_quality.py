@@ -154,6 +154,71 @@ class TestReasons:
         assert "blank" not in reasons(pixels, white_cells(labels))
 
 
+def numbers(**chosen: float) -> QualityNumbers:
+    plain = {"focus": 2.5, "brightness": 0.8, "contrast": 0.4, "saturated": 0.0, "stained": 0.8}
+    cells = {"cell_detail": 3.2, "cell_brightness": 0.6, "cell_saturated": 0.0}
+    return QualityNumbers(**{**plain, **cells, **chosen})
+
+
+class TestWhiteCells:
+    """A field of noise-free ground with one textured cell."""
+
+    def cell(self, gain: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(1)
+        labels = np.zeros((224, 224), np.int32)
+        cv2.circle(labels, (112, 112), 20, 1, -1)
+        texture = cv2.GaussianBlur(rng.normal(0, 40, (224, 224, 1)), (0, 0), 1.0)[..., None]
+        pixels = np.where(labels[..., None] > 0, np.add(texture, (120, 70, 140)), (220, 215, 225))
+        return np.clip(pixels * gain, 0, 255).astype(np.uint8), labels
+
+    def exposed(self, gain: float, reason: str) -> bool:
+        pixels, labels = self.cell(gain)
+        limits = quality_limits(
+            [self.numbers_of(self.cell(g)) for g in (0.9, 1.0, 1.1)], "white_cells"
+        )
+        return reason in measure_quality(shown(pixels, labels), white_cells(labels), limits).reasons
+
+    def numbers_of(self, cell: tuple[np.ndarray, np.ndarray]) -> QualityNumbers:
+        pixels, labels = cell
+        return quality_numbers(shown(pixels, labels), white_cells(labels))
+
+    def test_detail_does_not_depend_on_the_light(self) -> None:
+        found = [self.numbers_of(self.cell(gain)) for gain in (0.5, 0.8, 1.0)]
+        assert np.ptp([n.cell_detail for n in found]) < 0.05
+        assert found[0].focus < found[2].focus - 0.3
+
+    def test_blurred_cells_are_told_on_a_sharp_ground(self) -> None:
+        pixels, labels = self.cell()
+        limits = quality_limits([self.numbers_of((pixels, labels))] * 2)
+        soft = np.where(labels[..., None] > 0, blurred(pixels, 2), pixels)
+        quality = measure_quality(shown(soft, labels), white_cells(labels), limits)
+        assert "cells_blurred" in quality.reasons
+        sharp = measure_quality(shown(pixels, labels), white_cells(labels), limits)
+        assert sharp.reasons == []
+
+    def test_a_bleached_ground_does_not_matter_where_cells_alone_are_shown(self) -> None:
+        pixels, labels = self.cell()
+        cells = white_cells(labels)
+        bleached = np.where(labels[..., None] > 0, pixels, 255).astype(np.uint8)
+        known = [self.numbers_of((pixels, labels))] * 2
+        for part, expected in (("white_cells", False), ("field", True)):
+            limits = quality_limits(known, part)
+            reasons = measure_quality(shown(bleached, labels), cells, limits).reasons
+            assert ("bright" in reasons) == expected
+
+    def test_cells_that_are_too_dark_or_bright_are_told(self) -> None:
+        assert not self.exposed(1.0, "dark") and not self.exposed(1.0, "bright")
+        assert self.exposed(0.5, "dark")
+        assert self.exposed(1.8, "bright")
+
+    def test_without_cells_the_field_stands_in(self) -> None:
+        pixels, labels = self.cell()
+        found = self.numbers_of((pixels, np.zeros_like(labels)))
+        assert found.cell_brightness == found.brightness
+        empty = measure_quality(shown(pixels, np.zeros_like(labels)), no_cells(pixels), LIMITS)
+        assert empty.cell_detail is None
+
+
 class TestLimits:
     def test_pass_what_they_were_chosen_on_and_its_like(self) -> None:
         rng = np.random.default_rng(0)
@@ -163,6 +228,9 @@ class TestLimits:
                 brightness=rng.uniform(0.75, 0.97),
                 contrast=0.4,
                 saturated=float(rng.exponential(0.01)),
+                cell_detail=rng.normal(3.2, 0.2),
+                cell_brightness=rng.uniform(0.55, 0.8),
+                cell_saturated=0.0,
                 stained=0.8,
             )
             for _ in range(2000)
@@ -181,11 +249,16 @@ class TestLimits:
         assert 0.97 < limits.max_brightness < 1
 
     def test_lie_half_again_as_far_out_as_the_first_percentile(self) -> None:
-        drawn = [
-            QualityNumbers(focus=x, brightness=0.8, contrast=0.4, saturated=0.0, stained=0.8)
-            for x in np.linspace(0, 1, 101)
-        ]
-        assert quality_limits(drawn).min_focus == pytest.approx(0.01 - 0.5 * (0.5 - 0.01))
+        drawn = [numbers(focus=x, cell_detail=2 * x) for x in np.linspace(0, 1, 101)]
+        found = quality_limits(drawn)
+        assert found.min_focus == pytest.approx(0.01 - 0.5 * (0.5 - 0.01))
+        assert found.min_cell_detail == pytest.approx(2 * found.min_focus)
+
+    def test_exposure_is_that_of_the_part_the_network_is_shown(self) -> None:
+        drawn = [numbers(brightness=0.9, cell_brightness=0.6)] * 3
+        of_field, of_cells = quality_limits(drawn), quality_limits(drawn, "white_cells")
+        assert of_field.min_brightness == of_field.max_brightness == pytest.approx(0.9)
+        assert of_cells.min_brightness == of_cells.max_brightness == pytest.approx(0.6)
 
     def test_need_calibration_images(self) -> None:
         with pytest.raises(ConfigurationError, match="calibration images"):
@@ -216,6 +289,13 @@ def test_spoiled_training_fields_are_told_and_good_ones_pass(
     for shares in (blur, dark, bright):
         assert shares == sorted(shares), (blur, dark, bright)
         assert shares[-1] >= 0.95, (blur, dark, bright)
+
+
+def shown(pixels: np.ndarray, labels: np.ndarray) -> FieldGeometry:
+    """One tile with these white cells."""
+    box = Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
+    tile = FieldTile(pixels, box, labels > 0, cell_count=int(labels.max()))
+    return FieldGeometry("as_is", None, True, (tile,))
 
 
 def as_is(pixels: np.ndarray) -> FieldGeometry:
