@@ -74,7 +74,14 @@ def ok_image(
         probabilities=probabilities,
         confidence=_confidence(label, flag, reasons),
         cells=cells,
-        quality=Quality(focus=2.31, brightness=0.71, contrast=0.52, saturated=0.003, reasons=[]),
+        quality=Quality(
+            focus=2.31,
+            cell_detail=3.17,
+            brightness=0.71,
+            contrast=0.52,
+            saturated=0.003,
+            reasons=[],
+        ),
         geometry=Geometry(
             width=width,
             height=height,
