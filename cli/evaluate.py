@@ -87,6 +87,19 @@ def _numbers(_: click.Context, parameter: click.Parameter, value: str | None) ->
     help="With --recipe: arithmetic of the training; judging is always float32.",
 )
 @click.option(
+    "--loaders",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="With --recipe: threads that read and augment images.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --recipe: pretrained weights, for recipes that take them.",
+)
+@click.option(
     "--seed", default=2025, show_default=True, help="Of folds, training, baselines and bootstrap."
 )
 @click.option(
@@ -115,14 +128,14 @@ def evaluate(as_json: bool, folds: tuple[int, ...], **options: Any) -> None:
     elif bundle is not None:
         raise click.UsageError("give --bundle to test a bundle or --recipe to train one, not both")
     pattern = options.pop("patient_pattern") or CNMC_SUBJECT
-    precision = options.pop("precision")
+    training = tuple((name, options.pop(name)) for name in ("precision", "loaders", "weights"))
     progress = LineProgress()
     evaluation = run(
         EvaluationOptions(
             bundle=bundle,
             folds=folds,
             patient_pattern=pattern,
-            training=(("precision", precision),),
+            training=training,
             command=shlex.join(["screen", *sys.argv[1:]]),
             **options,
         ),

@@ -26,6 +26,10 @@ from pipeline.training.data import contents_of
 
 FOLDS_FILE = "folds.csv"
 
+#: White cells are erased in so many test images of a fold, for the card of its bundle. The audit
+#: asks more, of bundles that are used.
+ERASED_IMAGES = 60
+
 Say = Callable[[str], None]
 #: Told how many images of how many are done.
 Show = Callable[[int, int], None]
@@ -207,6 +211,7 @@ def _train(
         test_fold=part.fold,
         epochs=options.epochs,
         seed=options.seed,
+        erased_images=ERASED_IMAGES,
     )
     chosen = replace(chosen, **dict(options.training))
     context = multiprocessing.get_context("spawn")

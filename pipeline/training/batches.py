@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from pipeline.training.data import LabelledImage
-from pipeline.training.recipe import Classes, Recipe, Sampling
+from pipeline.training.recipe import Augment, Classes, Recipe, Sampling
 
 LoadImage = Callable[[Path], np.ndarray]
 
@@ -42,6 +42,7 @@ class EpochBatches(keras.utils.PyDataset):
         self._load = load
         self._load_example = recipe.example or load
         self._augment = recipe.augment
+        self._mixing = recipe.mixing
         self._batch_size = recipe.batch_size
         self._classes = classes
         self._outputs = tuple(outputs)
@@ -49,6 +50,9 @@ class EpochBatches(keras.utils.PyDataset):
         visits = visits_of(images, recipe.sampling, classes, (*self._seed, _DRAW))
         order = np.random.default_rng(self._seed).permutation(len(visits))
         self._visits = [visits[index] for index in order]
+        self._same_label: dict[str, list[LabelledImage]] = {}
+        for image in images:
+            self._same_label.setdefault(image.label, []).append(image)
 
     def __len__(self) -> int:
         return math.ceil(len(self._visits) / self._batch_size)
@@ -63,11 +67,22 @@ class EpochBatches(keras.utils.PyDataset):
         images = []
         for image, augmented in batch:
             if augmented and self._augment is not None:
-                images.append(self._augment(self._load_example(image.path), rng, image.label))
+                images.append(self._augmented(image, self._augment, rng))
             else:
                 images.append(unit_range(self._load(image.path)))
         labels = np.array([self._classes.number_of(image.label) for image, _ in batch], np.int32)
         return np.stack(images), dict.fromkeys(self._outputs, labels) if self._outputs else labels
+
+    def _augmented(
+        self, image: LabelledImage, augment: Augment, rng: np.random.Generator
+    ) -> np.ndarray:
+        shown = augment(self._load_example(image.path), rng, image.label)
+        if self._mixing is None or rng.random() >= self._mixing.share:
+            return shown
+        same = self._same_label[image.label]
+        other = same[rng.integers(len(same))]
+        joined = augment(self._load_example(other.path), rng, other.label)
+        return self._mixing.join(shown, joined)
 
 
 class PlainBatches(keras.utils.PyDataset):

@@ -38,9 +38,9 @@ CONTRAST, BRIGHTNESS = 0.15, 0.04
 
 #: How often a cell is blurred, a sheet grainy and a field compressed once more, and how much. The
 #: finest detail belongs to camera and compression, not to the cell.
-BLUR_SHARE, BLUR_SIGMA = 0.2, (0.3, 0.8)
-GRAIN_SHARE, GRAIN = 0.3, 0.02
-JPEG_SHARE, JPEG_QUALITY = 0.5, (50, 96)
+BLUR_SHARE, BLUR_SIGMA = 0.1, (0.3, 0.8)
+GRAIN_SHARE, GRAIN = 0.1, 0.02
+JPEG_SHARE, JPEG_QUALITY = 0.25, (70, 97)
 
 #: Connected pieces of fewer pixels are fragments.
 SMALLEST_PIECE = 40
@@ -80,6 +80,15 @@ def cell_sheet(
     cells = laid > 127
     shown = normalise_stain(_photographed(sheet, rng), cells).astype(np.float32) / 255
     return _varied(shown, rng) * cells[..., None]
+
+
+def upper_halves(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The upper halves of two sheets on one; rows are begun at the top, so the lower are emptier.
+
+    Both float32 ``(size, size, 3)``, as the result.
+    """
+    half = len(first) // 2
+    return np.concatenate([first[:half], second[: len(first) - half]])
 
 
 def _compressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from pipeline.analyse import Analyser
@@ -83,13 +84,22 @@ def figures(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def figures_of_test_part(analyser: Analyser, split: Split) -> dict[str, Any]:
-    """What a bundle's record and card say of its test part."""
+def figures_of_test_part(
+    analyser: Analyser, split: Split, erased_images: int | None = None
+) -> dict[str, Any]:
+    """What a bundle's record and card say of its test part.
+
+    ``erased_images``: in how many of them white cells are erased, spread evenly; None for all.
+    """
     judged = judge_all(analyser, split.test)
+    wanted = min(len(judged), len(judged) if erased_images is None else erased_images)
+    chosen = np.linspace(0, len(judged) - 1, wanted).round().astype(int)
     return {
         **figures(judged),
         "copies_of_training_images": copies_across(split.train, split.test),
-        "white_cells_erased": erased_figures(analyser, split.test, judged),
+        "white_cells_erased": erased_figures(
+            analyser, [split.test[i] for i in chosen], [judged[i] for i in chosen]
+        ),
     }
 
 

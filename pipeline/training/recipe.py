@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 Augment = Callable[[np.ndarray, np.random.Generator, str], np.ndarray]
 
 
+#: Joins two augmented images of one class to one of the same shape.
+Join = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Images of one class shown together: a ``share`` of all is joined with a random other one."""
+
+    share: float
+    join: Join
+
+
 @dataclass(frozen=True)
 class Classes:
     """What a network tells apart: output number ``i`` is the probability of ``names[i]``."""
@@ -153,8 +165,9 @@ class Recipe:
     ``build`` takes the number of classes and gives a network with fresh weights whose last layer
     is a dense softmax; ``embedding_layer`` and ``feature_map_layer`` are names of layers in it.
     ``parameters`` and ``trainable_parameters`` are those with ``classes`` (four unless the recipe
-    has its own). ``read_weights`` puts pretrained weights from a file into the network and raises
-    ConfigurationError where they don't fit; ``weights`` says in words which ones it takes.
+    has its own). ``mixing`` applies to augmented images. ``read_weights`` puts pretrained weights
+    from a file into the network and raises ConfigurationError where they don't fit; ``weights``
+    says in words which ones it takes.
     """
 
     name: str
@@ -175,6 +188,7 @@ class Recipe:
     loss: Callable[[int], keras.losses.Loss] = _PLAIN_CROSS_ENTROPY
     extra_losses: tuple[ExtraLoss, ...] = ()
     augment: Augment | None = None
+    mixing: Mixing | None = None
     example: Callable[[Path], np.ndarray] | None = None
     sampling: Sampling = Sampling()
     selection: Selection | None = None

@@ -51,7 +51,10 @@ from pipeline.training.two_classes import (
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What the person who trains decides."""
+    """What the person who trains decides.
+
+    ``erased_images``: see ``figures_of_test_part``.
+    """
 
     recipe: str
     data: Path
@@ -68,6 +71,7 @@ class TrainingOptions:
     weights: Path | None = None
     images_per_class: int | None = None
     limit: int | None = None
+    erased_images: int | None = None
     dataset: str = "the user's own images"
     citation: str = "no source given"
 
@@ -177,7 +181,7 @@ def _bundle(
         files={},
     )
     say("testing")
-    record = _tested(record, Bundle(options.out, record, references), network, split)
+    record = _tested(record, Bundle(options.out, record, references), network, split, options)
     card = model_card(record)
     return write_bundle(options.out, network.model, references, card, record, calibration)
 
@@ -270,9 +274,12 @@ def _in_float32(model: Any, recipe: Recipe, classes: Classes) -> Any:
     return plain
 
 
-def _tested(record: BundleRecord, bundle: Bundle, network: Network, split: Split) -> BundleRecord:
+def _tested(
+    record: BundleRecord, bundle: Bundle, network: Network, split: Split, options: TrainingOptions
+) -> BundleRecord:
     analyser = Analyser(bundle, network, AnalysisOptions(explain="none"))
-    training = {**record.training, "test": figures_of_test_part(analyser, split)}
+    found = figures_of_test_part(analyser, split, options.erased_images)
+    training = {**record.training, "test": found}
     return record.model_copy(
         update={"training": training, "tested": tested_sentence(record.name, training)}
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.preprocess import Preprocessing
-from pipeline.training.cell_sheets import cell_sheet
-from pipeline.training.recipe import Optimiser, Recipe, cross_entropy
+from pipeline.training.cell_sheets import cell_sheet, upper_halves
+from pipeline.training.recipe import Mixing, Optimiser, Recipe, cross_entropy
 from pipeline.training.schedules import warm_up_then_cosine
 from pipeline.training.tiles import training_tile
 
@@ -45,7 +45,7 @@ WHITE_CELLS = Recipe(
     feature_map_layer="weighted",
     parameters=490_789,
     trainable_parameters=489_573,
-    epochs=36,
+    epochs=24,
     batch_size=32,
     learning_rate=3e-3,
     schedule=warm_up_then_cosine(3),
@@ -53,4 +53,5 @@ WHITE_CELLS = Recipe(
     loss=cross_entropy(smoothing=0.05),
     example=_marked_field,
     augment=_sheet,
+    mixing=Mixing(0.5, upper_halves),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.training import cell_sheets
-from pipeline.training.cell_sheets import SHEET_SIZE, cell_sheet
+from pipeline.training.cell_sheets import SHEET_SIZE, cell_sheet, upper_halves
 
 
 @pytest.fixture
@@ -66,3 +66,11 @@ def test_a_cluster_larger_than_a_sheet_is_cut(field):
 
 def test_a_field_without_white_cells_gives_an_empty_sheet(field):
     assert not sheet((field[0], np.zeros((224, 224), bool)), 8).any()
+
+
+def test_two_sheets_share_one(field):
+    first, second = sheet(field, 9), sheet(field, 10)
+    joined = upper_halves(first, second)
+    assert joined.shape == first.shape
+    np.testing.assert_array_equal(joined[: SHEET_SIZE // 2], first[: SHEET_SIZE // 2])
+    np.testing.assert_array_equal(joined[SHEET_SIZE // 2 :], second[: SHEET_SIZE // 2])

@@ -21,6 +21,7 @@ from pipeline.training.recipe import (
     FOUR_CLASSES,
     TWO_CLASSES,
     ExtraLoss,
+    Mixing,
     Optimiser,
     Recipe,
     Sampling,
@@ -106,6 +107,22 @@ def batches(recipe: Recipe, epoch: int = 0, **options) -> EpochBatches:
 
 def labels_shown(shown: EpochBatches) -> list[int]:
     return np.bincount(np.concatenate([shown[i][1] for i in range(len(shown))])).tolist()
+
+
+def test_images_are_joined_with_others_of_their_class(recipe):
+    def marked(view, rng, label):
+        return np.full((SIZE, SIZE, 3), LABELS.index(label), np.float32)
+
+    def side_by_side(first, second):
+        assert (first == second).all()
+        return first + 10
+
+    mixing = Mixing(0.5, side_by_side)
+    shown = batches(replace(recipe, augment=marked, mixing=mixing, sampling=Sampling()))
+    tops = np.concatenate([shown[i][0][:, 0, 0, 0] for i in range(len(shown))])
+    joined = tops[tops >= 10]
+    assert 0.2 < len(joined) / len(tops) < 0.8
+    np.testing.assert_array_equal(shown[0][0], shown[0][0])
 
 
 def test_training_lowers_the_loss_and_reports_every_epoch(recipe, tmp_path):
