@@ -79,13 +79,17 @@ def read_backbone_weights(network: keras.Model, path: Path) -> None:
     ``path``: ``.keras``, ``.weights.h5``, or ``.h5`` as keras.applications publishes them
     (``..._notop.h5``). Raises ConfigurationError if it is no such file or another network's.
     """
-    backbone = backbone_of(network)
+    read_weights_into(backbone_of(network), path)
+
+
+def read_weights_into(part: keras.Model, path: Path) -> None:
+    """The same for any part of a network, whose weights the file has all and no others."""
     try:
         if path.suffix == ".keras":
             given = keras.models.load_model(path, compile=False, safe_mode=True)
-            backbone.set_weights(given.get_weights())
+            part.set_weights(given.get_weights())
         else:
-            backbone.load_weights(path)
+            part.load_weights(path)
     except _UNUSABLE as error:
         raise ConfigurationError(
             f"{path} does not hold weights of this network without its top: {error}"

@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 import keras
 
+# For those who read a saved network; see above.
+from pipeline.models.vit import TokensWithPlaces
+
+__all__ = ["Beside", "CentreZoom", "ImageNetInput", "TokensWithPlaces", "ZScores"]
+
 #: What the networks of keras.applications were trained on, from RGB in 0..1.
 Scaling = Literal["bytes", "symmetric", "caffe", "standardised"]
 
@@ -53,6 +58,32 @@ class ImageNetInput(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The scaling, as Keras asks for."""
         return {**super().get_config(), "scaling": self.scaling}
+
+
+@keras.saving.register_keras_serializable(package="screen")
+class ZScores(keras.layers.Layer):
+    """Less the mean of each channel, over its standard deviation; both are weights of the network.
+
+    Unlike with ``keras.layers.Normalization``, weights that are copied from network to network
+    count at once. Without any it changes nothing.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Make mean and deviation, each ``(channels,)``."""
+        shape = (input_shape[-1],)
+        self.mean = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="mean")
+        self.deviation = self.add_weight(
+            shape=shape, initializer="ones", trainable=False, name="deviation"
+        )
+        self.built = True
+
+    def call(self, image: Any) -> Any:
+        """Same shape as the image, ``(batch, rows, columns, channels)``."""
+        return (image - self.mean) / self.deviation
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="screen")

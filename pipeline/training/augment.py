@@ -70,3 +70,26 @@ def turned_and_spoilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
     shown[draws < SPOILT / 2] = 0
     shown[draws > 1 - SPOILT / 2] = 255
     return shown
+
+
+def turned_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a copy of ``image``, mirrored or not in each direction and turned by any angle.
+
+    Both as Genovese et al. 2024 augment, nothing else; what comes in from outside is the image
+    reflected at its edge. ``image``: uint8 ``(height, width, 3)``. The result has the same shape
+    and dtype.
+    """
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    if rng.random() < 0.5:
+        image = image[::-1]
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, rng.uniform(0, 360), 1.0)
+    return cv2.warpAffine(
+        np.ascontiguousarray(image),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )

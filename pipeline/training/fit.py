@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ import keras
 import numpy as np
 
 from pipeline.errors import ConfigurationError
-from pipeline.training.batches import EpochBatches, LoadImage, PlainBatches
+from pipeline.training.batches import EpochBatches, LoadImage, PlainBatches, unit_range
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.data import LabelledImage
 from pipeline.training.recipe import FOUR_CLASSES, Classes, Recipe
@@ -22,6 +24,9 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 #: Name of the main output where a recipe compares inner layers with the labels too.
 PROBABILITIES = "probabilities"
+
+#: Folder in the work directory where the training that comes first is kept.
+FIRST = "first"
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def fit(
 
     A record has epoch, loss, accuracy, learning_rate (of the last step) and seconds, with
     ``validation`` also validation_loss and validation_accuracy. ``load`` gives the uint8
-    ``(input_size, input_size, 3)`` view of a file.
+    ``(input_size, input_size, 3)`` view of a file. ``on_epoch`` also gets the records of
+    ``recipe.first``, which are not returned.
 
     After each epoch everything is written to ``work_dir``; a later call with the same ``work_dir``
     goes on from there, with the batches it would have seen anyway. With ``recipe.selection`` the
@@ -86,6 +92,32 @@ def fit(
         network = recipe.build(len(options.classes.names))
         if options.weights is not None:
             _read_weights(recipe, network, options.weights)
+        if recipe.prepare is not None:
+            recipe.prepare(network, (unit_range(load(image.path)) for image in train))
+        if recipe.penalise is not None:
+            recipe.penalise(network)
+        if recipe.first is not None:
+            # A short trial has no longer first part than main one.
+            shorter = replace(options, epochs=min(options.epochs, recipe.first.epochs))
+            _train(recipe.first, network, train, (), load, work_dir / FIRST, shorter, on_epoch)
+        records = _train(recipe, network, train, validation, load, work_dir, options, on_epoch)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    return network, records
+
+
+def _train(
+    recipe: Recipe,
+    network: keras.Model,
+    train: Sequence[LabelledImage],
+    validation: Sequence[LabelledImage],
+    load: LoadImage,
+    work_dir: Path,
+    options: FitOptions,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> list[dict[str, float]]:
+    """Train a network on from its weights and return the records."""
+    with _only_trained(network, recipe.trained_layers):
         outputs = _outputs(recipe)
         trained = _compiled(recipe, network, outputs, options, train, load)
         checkpoint = Checkpoint(work_dir, _settings(recipe, options, train, validation))
@@ -101,9 +133,20 @@ def fit(
             on_epoch(record)
         if recipe.selection:
             checkpoint.restore_best(network)
+    return records
+
+
+@contextmanager
+def _only_trained(network: keras.Model, names: Sequence[str] | None) -> Iterator[None]:
+    """Freeze all layers but those named, for a while; batch normalisation then uses its means."""
+    before = [layer.trainable for layer in network.layers]
+    for layer in network.layers:
+        layer.trainable = layer.trainable and (names is None or layer.name in names)
+    try:
+        yield
     finally:
-        keras.mixed_precision.set_dtype_policy("float32")
-    return network, records
+        for layer, trainable in zip(network.layers, before, strict=True):
+            layer.trainable = trainable
 
 
 def _read_weights(recipe: Recipe, network: keras.Model, path: Path) -> None:
@@ -115,10 +158,13 @@ def _read_weights(recipe: Recipe, network: keras.Model, path: Path) -> None:
 
 
 def _outputs(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the outputs that have a loss; none where the network has one output."""
+    """Names of the outputs that have a loss; none where the network has one output.
+
+    They are numbered, as several losses may look at one layer.
+    """
     if not recipe.extra_losses:
         return ()
-    return (PROBABILITIES, *(extra.layer for extra in recipe.extra_losses))
+    return (PROBABILITIES, *(f"extra{number}" for number, _ in enumerate(recipe.extra_losses)))
 
 
 def _compiled(
@@ -130,27 +176,32 @@ def _compiled(
     load: LoadImage,
 ) -> keras.Model:
     """The network, with inner layers as further outputs where losses look at them."""
-    classes = len(options.classes.names)
     steps = len(
         EpochBatches(train, recipe, load, classes=options.classes, seed=options.seed, epoch=0)
     )
     table = rates(recipe.schedule, recipe.learning_rate, options.epochs, steps)
     optimiser = recipe.optimiser.build(TabledRate(table))
-    loss: Any = recipe.loss(classes)
+    images = images_of_classes(train, options.classes)
+    loss: Any = recipe.loss(images)
     metrics: Any = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     weights: Any = None
     trained = network
     if outputs:
-        inner = {
-            extra.layer: network.get_layer(extra.layer).output for extra in recipe.extra_losses
-        }
+        extras = dict(zip(outputs[1:], recipe.extra_losses, strict=True))
+        inner = {name: network.get_layer(extra.layer).output for name, extra in extras.items()}
         trained = keras.Model(network.inputs, {PROBABILITIES: network.outputs[0], **inner})
-        loss = {PROBABILITIES: loss} | {e.layer: e.build(classes) for e in recipe.extra_losses}
-        weights = {PROBABILITIES: 1.0} | {e.layer: e.weight for e in recipe.extra_losses}
+        loss = {PROBABILITIES: loss} | {name: e.build(images) for name, e in extras.items()}
+        weights = {PROBABILITIES: 1.0} | {name: extra.weight for name, extra in extras.items()}
         metrics = {PROBABILITIES: metrics}
     trained.compile(optimizer=optimiser, loss=loss, loss_weights=weights, metrics=metrics)
     trained.optimizer.build(trained.trainable_variables)
     return trained
+
+
+def images_of_classes(images: Sequence[LabelledImage], classes: Classes) -> dict[str, int]:
+    """How many images each class has, by its name and in the order of the classes."""
+    numbers = Counter(classes.number_of(image.label) for image in images)
+    return {name: numbers[number] for number, name in enumerate(classes.names)}
 
 
 def _epoch(

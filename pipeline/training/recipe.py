@@ -5,7 +5,7 @@ Nothing here imports Keras before a network, an optimiser or a loss is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,56 +101,62 @@ class Optimiser:
         return optimiser
 
 
+#: Takes the number of training images of each class, in the order of the classes, and gives a loss
+#: of class numbers ``(batch,)`` and what a layer gives.
+BuildLoss = Callable[[Mapping[str, int]], "keras.losses.Loss"]
+
+
 @dataclass(frozen=True)
 class ExtraLoss:
-    """A loss on the output of an inner layer, beside the one on the probabilities.
-
-    ``build`` takes the number of classes and gives a loss of class numbers ``(batch,)`` and that
-    output.
-    """
+    """A loss on the output of an inner layer, beside the one on the probabilities."""
 
     layer: str
-    build: Callable[[int], keras.losses.Loss]
+    build: BuildLoss
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Early stopping and best epoch, on groups of the training part that are not trained on.
+    """Early stopping and best epoch, on images of the training part that are not trained on.
 
-    ``validation_groups``: groups of each class. ``patience``: epochs without a better ``monitor``
-    after which training stops. The calibration and test parts are never looked at.
+    ``validation_groups``: so many groups of each class; None for the whole fold after the test
+    fold. ``patience``: epochs without a better ``monitor`` after which training stops. The
+    calibration and test parts are never looked at.
     """
 
-    validation_groups: int
+    validation_groups: int | None
     patience: int
     monitor: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
 
     def best(self, records: list[dict[str, float]]) -> int:
-        """Position of the best record; of equal ones the first."""
-        sign = -1 if self.monitor == "validation_accuracy" else 1
-        return min(range(len(records)), key=lambda i: (sign * records[i][self.monitor], i))
+        """Position of the best record; of equally accurate ones that of least loss, the first."""
+
+        def rank(i: int) -> tuple[float, float, int]:
+            loss, accuracy = records[i]["validation_loss"], records[i]["validation_accuracy"]
+            return (-accuracy if self.monitor == "validation_accuracy" else loss, loss, i)
+
+        return min(range(len(records)), key=rank)
 
     def is_over(self, records: list[dict[str, float]]) -> bool:
         """Whether to stop after these records."""
         return bool(records) and len(records) - 1 - self.best(records) >= self.patience
 
 
-def cross_entropy(smoothing: float) -> Callable[[int], keras.losses.Loss]:
+def cross_entropy(smoothing: float) -> BuildLoss:
     """Cross-entropy of class numbers and probabilities, with label smoothing.
 
     Smoothing after Szegedy et al. 2016 (arXiv:1512.00567, section 7): the true class counts
     ``1 - smoothing``, and ``smoothing`` is shared by all.
     """
 
-    def build(classes: int) -> keras.losses.Loss:
+    def build(images: Mapping[str, int]) -> keras.losses.Loss:
         import keras
 
         if smoothing == 0:
             return keras.losses.SparseCategoricalCrossentropy()
         from pipeline.training.losses import SmoothedCrossEntropy
 
-        return SmoothedCrossEntropy(classes, smoothing)
+        return SmoothedCrossEntropy(len(images), smoothing)
 
     return build
 
@@ -168,6 +174,13 @@ class Recipe:
     has its own). ``mixing`` applies to augmented images. ``read_weights`` puts pretrained weights
     from a file into the network and raises ConfigurationError where they don't fit; ``weights``
     says in words which ones it takes.
+
+    ``prepare`` sets what the network takes from the training part before it is trained on it, whose
+    images it is given as float32 ``(input_size, input_size, 3)`` in 0..1. ``penalise`` puts
+    regularisers on weights. ``first`` is a training of the same network that comes before, as
+    another recipe says: its epochs, rate, optimiser, losses and layers count, nothing else.
+    ``trained_layers`` are the only ones that change, all where it is None. ``votes``: two-class
+    networks are also judged by the vote of so many nearest training images.
     """
 
     name: str
@@ -185,7 +198,7 @@ class Recipe:
     classes: Classes | None = None
     schedule: Schedule = constant
     optimiser: Optimiser = Optimiser()
-    loss: Callable[[int], keras.losses.Loss] = _PLAIN_CROSS_ENTROPY
+    loss: BuildLoss = _PLAIN_CROSS_ENTROPY
     extra_losses: tuple[ExtraLoss, ...] = ()
     augment: Augment | None = None
     mixing: Mixing | None = None
@@ -194,3 +207,8 @@ class Recipe:
     selection: Selection | None = None
     weights: str | None = None
     read_weights: Callable[[keras.Model, Path], None] | None = None
+    prepare: Callable[[keras.Model, Iterable[np.ndarray]], None] | None = None
+    penalise: Callable[[keras.Model], None] | None = None
+    first: Recipe | None = None
+    trained_layers: tuple[str, ...] | None = None
+    votes: tuple[int, ...] = ()

@@ -42,6 +42,7 @@ from pipeline.training.tiles import training_tile
 from pipeline.training.two_classes import (
     describe,
     has_subtypes,
+    keep_fold_out,
     keep_out,
     read_two_classes,
     split_two_classes,
@@ -140,7 +141,9 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Trained:
     record = _training_record(options, recipe, split, history)
     if classes == TWO_CLASSES:
         say("testing")
-        found = write_two_class_network(options.out, model, recipe, load, split.test, record)
+        found = write_two_class_network(
+            options.out, model, recipe, load, learned, split.test, record
+        )
         return Trained(options.out, describe(found), None)
     bundle = _bundle(options, recipe, model, split, load, record, say)
     return Trained(options.out, bundle.record.tested, bundle)
@@ -206,6 +209,8 @@ def _kept_for_validation(
     """Images to train on, and those whose groups decide when to stop, both of the training part."""
     if recipe.selection is None:
         return split.train, ()
+    if recipe.selection.validation_groups is None:
+        return keep_fold_out(split.train, options.test_fold)
     if recipe.classes == TWO_CLASSES:
         return keep_out(split.train, recipe.selection.validation_groups, options.seed)
     parts = hold_out(split.train, NO_FOLD, recipe.selection.validation_groups, options.seed)

@@ -19,7 +19,8 @@ import keras
 import numpy as np
 
 from pipeline.errors import ConfigurationError
-from pipeline.labels import FOLDER_ALIASES, Label
+from pipeline.labels import FOLDER_ALIASES, REFERENCE_LABELS, Label
+from pipeline.neighbours import References
 from pipeline.statistics import wilson_interval
 from pipeline.training.batches import LoadImage, PlainBatches
 from pipeline.training.data import BLOCKS_PER_CLASS, IMAGE_SUFFIXES, LabelledImage, Split
@@ -105,6 +106,25 @@ def keep_out(
     )
 
 
+def keep_fold_out(
+    images: Sequence[LabelledImage], test_fold: int
+) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
+    """Images to train on, and the fold after the test fold, which chooses the epoch.
+
+    Raises ConfigurationError if one of them is empty.
+    """
+    folds = sorted({image.fold for image in images} | {test_fold})
+    chosen = folds[(folds.index(test_fold) + 1) % len(folds)]
+    learned = tuple(image for image in images if image.fold != chosen)
+    kept = tuple(image for image in images if image.fold == chosen)
+    if not learned or not kept:
+        raise ConfigurationError(
+            f"beside the test fold {test_fold} there are not two more, to train on and to choose "
+            "the epoch: give more images"
+        )
+    return learned, kept
+
+
 def split_two_classes(images: Sequence[LabelledImage], test_fold: int) -> Split:
     """The test fold and all others; two classes have no thresholds, and so no calibration part."""
     split = Split(
@@ -144,18 +164,58 @@ def two_class_figures(truth: Sequence[int], called: Sequence[int]) -> dict[str, 
     }
 
 
+def called_by_vote(
+    references: np.ndarray, labels: Sequence[Label], queries: np.ndarray, neighbours: int
+) -> list[int]:
+    """What most of the nearest references are called, 0 for benign and 1 for malignant.
+
+    ``references``: float32 ``(references, dimensions)``, and a label for each. ``queries``:
+    ``(queries, dimensions)``. Both are scaled so that the references span 0 to 1; distances are
+    Euclidean, and of equally supported calls the nearest reference's counts.
+    """
+    numbers = np.array(
+        [REFERENCE_LABELS.index(TWO_CLASSES.names[TWO_CLASSES.number_of(one)]) for one in labels],
+        np.int8,
+    )
+    known = References(references, numbers, tuple(str(i) for i in range(len(numbers))))
+    return [
+        TWO_CLASSES.number_of(found.vote) for found in known.nearest_of_all(queries, neighbours)
+    ]
+
+
 def write_two_class_network(
     directory: Path,
     network: keras.Model,
     recipe: Recipe,
     load: LoadImage,
+    trained: Sequence[LabelledImage],
     test: Sequence[LabelledImage],
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """Test the network and write it with its record; returns the figures."""
-    batches = PlainBatches(test, load, classes=TWO_CLASSES, batch_size=recipe.batch_size)
-    called = network.predict(batches, verbose=0).argmax(axis=1).tolist()
-    figures = two_class_figures([TWO_CLASSES.number_of(image.label) for image in test], called)
+    """Test the network and write it with its record; returns the figures.
+
+    ``trained``: the images it was trained on, the neighbours of ``recipe.votes``.
+    """
+    inner = keras.Model(
+        network.inputs, [network.get_layer(recipe.embedding_layer).output, network.outputs[0]]
+    )
+
+    def seen(images: Sequence[LabelledImage]) -> tuple[np.ndarray, np.ndarray]:
+        batches = PlainBatches(images, load, classes=TWO_CLASSES, batch_size=recipe.batch_size)
+        embeddings, probabilities = inner.predict(batches, verbose=0)
+        return embeddings, probabilities
+
+    truth = [TWO_CLASSES.number_of(image.label) for image in test]
+    queries, probabilities = seen(test)
+    called = probabilities.argmax(axis=1).tolist()
+    figures = two_class_figures(truth, called)
+    calls: dict[str, list[int]] = {"softmax": called}
+    if recipe.votes:
+        references, _ = seen(trained)
+        labels = [image.label for image in trained]
+        calls |= {
+            f"vote of {k}": called_by_vote(references, labels, queries, k) for k in recipe.votes
+        }
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / NETWORK_FILE)
     words = {
@@ -165,6 +225,15 @@ def write_two_class_network(
         "augmented": recipe.augment is not None,
         "sampling": asdict(recipe.sampling),
         "test": figures,
+        "votes": {
+            name: two_class_figures(truth, own) for name, own in calls.items() if own is not called
+        },
+        "judged": {
+            "image": [image.path.name for image in test],
+            "group": [image.group for image in test],
+            "truth": truth,
+            **calls,
+        },
     }
     (directory / RECORD_FILE).write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
     return figures

@@ -166,7 +166,7 @@ def test_two_class_figures_are_the_textbook_ones():
 
 
 #: Fewer images and smaller batches for networks of which an image takes a second or more.
-HEAVY = {"allnet-2022": 24, "nasnetlarge": 24}
+HEAVY = {"allnet-2022": 24, "nasnetlarge": 24, "dss-vit-b16": 24}
 IMAGES = 200
 
 
