@@ -51,12 +51,13 @@ def read_two_classes(root: Path) -> list[LabelledImage]:
     """Images of ``root/<class>/*``, by the folder names of FOLDERS.
 
     A group is a subject where the file names one (C-NMC 2019), else a run of consecutive files.
-    Groups of each class are dealt out to FOLDS folds. Raises ConfigurationError if a class has no
-    images.
+    Groups of each class are dealt out to FOLDS folds, or to as many as the class of the fewest
+    groups has, but two at least. Raises ConfigurationError if a class has no images.
     """
-    images = []
+    files: dict[str, list[Path]] = {}
+    groups: dict[str, list[str]] = {}
     for name in TWO_CLASSES.names:
-        own = sorted(
+        files[name] = own = sorted(
             path
             for folder in FOLDERS[name]
             for path in (root / folder).glob("*")
@@ -67,13 +68,16 @@ def read_two_classes(root: Path) -> list[LabelledImage]:
                 f"{root} has no {name} images: expected a folder of it called "
                 f"{', '.join(FOLDERS[name])}"
             )
-        groups = [f"{name}-{_group_of(path, i, len(own))}" for i, path in enumerate(own)]
-        fold_of = {group: i % FOLDS for i, group in enumerate(dict.fromkeys(groups))}
+        groups[name] = [f"{name}-{_group_of(path, i, len(own))}" for i, path in enumerate(own)]
+    folds = max(2, min(FOLDS, *(len(set(own)) for own in groups.values())))
+    images = []
+    for name in TWO_CLASSES.names:
+        fold_of = {group: i % folds for i, group in enumerate(dict.fromkeys(groups[name]))}
         # Two classes have labels of their own; everything that only passes labels on takes them.
         label = cast(Label, name)
         images += [
             LabelledImage(path, label, group, fold_of[group])
-            for path, group in zip(own, groups, strict=True)
+            for path, group in zip(files[name], groups[name], strict=True)
         ]
     return sorted(images)
 
@@ -111,18 +115,28 @@ def keep_fold_out(
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
     """Images to train on, and the fold after the test fold, which chooses the epoch.
 
-    Raises ConfigurationError if one of them is empty.
+    Where that would leave one of them without a class, as of C-NMC with two healthy subjects, the
+    last quarter of every group is kept instead: the epoch is then chosen by images of subjects that
+    are trained on, but none of the test fold. Raises ConfigurationError if no group has a quarter.
     """
     folds = sorted({image.fold for image in images} | {test_fold})
     chosen = folds[(folds.index(test_fold) + 1) % len(folds)]
-    learned = tuple(image for image in images if image.fold != chosen)
-    kept = tuple(image for image in images if image.fold == chosen)
-    if not learned or not kept:
+    kept = {image for image in images if image.fold == chosen}
+    labels = {image.label for image in images}
+    if not labels == {one.label for one in kept} == {i.label for i in images if i not in kept}:
+        of_group: dict[str, list[LabelledImage]] = defaultdict(list)
+        for image in sorted(images):
+            of_group[image.group].append(image)
+        kept = {image for own in of_group.values() for image in own[len(own) - len(own) // 4 :]}
+    if not kept:
         raise ConfigurationError(
-            f"beside the test fold {test_fold} there are not two more, to train on and to choose "
-            "the epoch: give more images"
+            f"beside the test fold {test_fold} there are too few images to keep some for choosing "
+            "the epoch: give more"
         )
-    return learned, kept
+    return (
+        tuple(image for image in images if image not in kept),
+        tuple(image for image in images if image in kept),
+    )
 
 
 def split_two_classes(images: Sequence[LabelledImage], test_fold: int) -> Split:
@@ -137,7 +151,8 @@ def split_two_classes(images: Sequence[LabelledImage], test_fold: int) -> Split:
         if {TWO_CLASSES.number_of(image.label) for image in part} != {0, 1}:
             raise ConfigurationError(
                 f"fold {test_fold} does not leave both classes to train on and to test: name "
-                f"another --test-fold, 0 to {FOLDS - 1}, or give more images"
+                f"another --test-fold, 0 to {max(image.fold for image in images)}, or give more "
+                "images"
             )
     return split
 

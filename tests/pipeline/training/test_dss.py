@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.dss import summarise, table
 from pipeline.errors import ConfigurationError
 from pipeline.training import run
 from pipeline.training.augment import turned_and_mirrored
@@ -20,7 +22,12 @@ from pipeline.training.recipe import TWO_CLASSES, Recipe, Selection
 from pipeline.training.recipes import RECIPES
 from pipeline.training.run import TrainingOptions
 from pipeline.training.schedules import rates
-from pipeline.training.two_classes import called_by_vote, keep_fold_out
+from pipeline.training.two_classes import (
+    called_by_vote,
+    keep_fold_out,
+    read_two_classes,
+    split_two_classes,
+)
 from tests.pipeline.training.test_fit import InterruptedTrainingError, build_small, train
 from tests.pipeline.training.test_run import TWO, write_images
 
@@ -128,8 +135,26 @@ def test_three_fifths_train_one_chooses_and_one_tests():
     learned, kept = keep_fold_out(rest, 4)
     assert {image.fold for image in learned} == {1, 2, 3}
     assert {image.fold for image in kept} == {0}
-    with pytest.raises(ConfigurationError, match="give more images"):
+    with pytest.raises(ConfigurationError, match="too few images"):
         keep_fold_out([image for image in images if image.fold == 0], 1)
+
+
+def test_two_subjects_of_a_class_make_two_folds_and_a_quarter_of_each_chooses(tmp_path):
+    for folder, subjects in {"all": range(6), "hem": range(2)}.items():
+        (tmp_path / folder).mkdir()
+        for subject in subjects:
+            for i in range(8):
+                (tmp_path / folder / f"UID_{subject}_{i}_1_{folder}.bmp").touch()
+    images = read_two_classes(tmp_path)
+    assert {image.fold for image in images if image.label == "benign"} == {0, 1}
+    assert {image.fold for image in images} == {0, 1}
+    split = split_two_classes(images, 1)
+    learned, kept = keep_fold_out(split.train, 1)
+    assert Counter(image.group for image in kept) == dict.fromkeys(
+        {image.group for image in split.train}, 2
+    )
+    assert len(learned) == 3 * len(kept)
+    assert not {image.group for image in kept} & {image.group for image in split.test}
 
 
 def test_the_vote_is_that_of_scikit_learn():
@@ -154,6 +179,22 @@ def test_turning_and_mirroring_bring_in_no_other_colours():
     moved = turned_and_mirrored(image, rng)
     assert moved.shape == image.shape and moved.dtype == np.uint8
     assert (moved != image).any() and moved.min() >= 50 and moved.max() < 200
+
+
+def test_folds_are_summarised_by_mean_and_together():
+    folds = [
+        {"image": ["a", "b"], "group": ["g", "g"], "truth": [0, 1], "softmax": [0, 1]},
+        {"image": ["c", "d", "e"], "group": list("hii"), "truth": [0, 1, 1], "softmax": [1, 1, 0]},
+    ]
+    found = summarise(folds, seed=1)
+    own = found["decisions"]["softmax"]
+    assert found["images"] == 5 and found["groups"] == 3
+    assert own["folds"] == [1.0, pytest.approx(1 / 3)]
+    assert own["mean"] == pytest.approx(2 / 3)
+    assert own["pooled"]["confusion"] == [[1, 1], [1, 2]]
+    low, high = own["accuracy_of_resampled_groups"]["interval"]
+    assert low <= 0.6 <= high
+    assert "3 of 5 (60.0%)" in table(found)
 
 
 @pytest.mark.slow
