@@ -16,7 +16,7 @@ import click
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with one folder of images per class: benign, early, pre, pro; or two: benign "
-    "(healthy, hem, normal) and malignant (all, blast).",
+    "(healthy, hem, normal) and malignant (all, blast); for pretraining, one per kind of cell.",
 )
 @click.option(
     "--out",
@@ -112,7 +112,8 @@ def train(
 
     The bundle holds the network, reference embeddings, thresholds from images kept out of
     training, and a model card with the figures of the test fold. From two classes (benign and
-    malignant) there is no bundle, but the network with its figures.
+    malignant) there is no bundle, but the network with its figures; from kinds of cells, weights
+    for --weights.
     """
     from cli.download import fetch_weights
     from pipeline.training.run import TrainingOptions

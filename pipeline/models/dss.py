@@ -7,7 +7,7 @@ network keeps (``standardise``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import ConfigurationError
 from pipeline.models.backbones import FEATURE_MAP_LAYER, INPUT_SIZE, read_weights_into
-from pipeline.models.layers import ZScores
+from pipeline.models.layers import Beside, ZScores
 from pipeline.models.resnet import resnet_features
 from pipeline.models.vit import vit_features
 
@@ -27,6 +27,7 @@ BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 INPUT_LAYER = "zscores"
 EMBEDDING_LAYER = "embedding"
 OUTPUT_LAYER = "probabilities"
+KINDS_LAYER = "kinds"
 
 
 def build_dss(backbone: Backbone, classes: int) -> keras.Model:
@@ -41,6 +42,27 @@ def build_dss(backbone: Backbone, classes: int) -> keras.Model:
         classes, activation="softmax", dtype="float32", name=OUTPUT_LAYER
     )(embedding)
     return keras.Model(image, probabilities, name=f"dss-{backbone}")
+
+
+def build_dss_pretraining(backbone: Backbone, levels: Sequence[int], classes: int) -> keras.Model:
+    """The backbone under parallel heads, for its pretraining; fresh weights.
+
+    ``levels``: outputs of the heads ``level1``, ``level2`` and so on, one after the other; a last
+    one, ``kinds``, has ``classes``. All heads give logits, float32; the network itself gives the
+    softmax of ``kinds``.
+    """
+    image = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), name="image")
+    embedding = embedding_of(backbone, image)
+    heads = [
+        keras.layers.Dense(count, dtype="float32", name=f"level{number}")(embedding)
+        for number, count in enumerate(levels, start=1)
+    ]
+    hidden = keras.layers.Dense(classes, dtype="float32", name=KINDS_LAYER)(embedding)
+    # Heads that the output does not depend on are part of the network all the same.
+    for number, head in enumerate(heads, start=1):
+        hidden = Beside(dtype="float32", name=f"beside_level{number}")([hidden, head])
+    output = keras.layers.Softmax(dtype="float32", name=OUTPUT_LAYER)(hidden)
+    return keras.Model(image, output, name=f"dss-pretrain-{backbone}")
 
 
 def embedding_of(backbone: Backbone, image: Any) -> Any:

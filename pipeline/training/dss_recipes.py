@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.preprocess import Preprocessing
-from pipeline.training.recipe import ExtraLoss, Optimiser, Recipe, Selection, cross_entropy
+from pipeline.training.kinds import KINDS, LEVELS, NOTHING, label_weights, labels_of
+from pipeline.training.recipe import Classes, ExtraLoss, Optimiser, Recipe, Selection, cross_entropy
 from pipeline.training.schedules import constant, stepwise
 
 if TYPE_CHECKING:
     import keras
 
     from pipeline.models.dss import Backbone
+    from pipeline.training.data import LabelledImage
 
 GENOVESE = "Genovese, Piuri, Scotti 2024, Image and Vision Computing 151:105298"
 
@@ -35,6 +37,9 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4 / (1 - MOMENTUM)
 
 EPOCHS, WARM_UP_EPOCHS = 90, 2
+
+#: The paper says nothing of the pretraining's rate; it is that of the warm-up, for fresh weights.
+WARM_UP_RATE = 0.02
 
 
 def class_weights(images: Mapping[str, int]) -> list[float]:
@@ -78,6 +83,24 @@ def _triplets(images: Mapping[str, int]) -> keras.losses.Loss:
     return TripletMargin(margin=1.0)
 
 
+def _build_pretraining(backbone: Backbone, classes: int) -> keras.Model:
+    from pipeline.models.dss import build_dss_pretraining
+
+    return build_dss_pretraining(backbone, [len(level) for level in LEVELS], classes)
+
+
+def _level(level: int, images: Mapping[str, int]) -> keras.losses.Loss:
+    from pipeline.training.losses import MultilabelSoftMargin
+
+    return MultilabelSoftMargin(labels_of(level, list(images)), label_weights(level, images))
+
+
+def _read_kinds(root: Path, work_dir: Path) -> tuple[list[LabelledImage], Classes]:
+    from pipeline.training.pretraining import read_kinds
+
+    return read_kinds(root, work_dir)
+
+
 def _turned(view: np.ndarray, rng: np.random.Generator, label: str) -> np.ndarray:
     from pipeline.training.augment import turned_and_mirrored
 
@@ -116,7 +139,7 @@ def _dss(backbone: Backbone, parameters: int, trainable: int, weights: str) -> R
         recipe,
         name=f"{recipe.name}-warm-up",
         epochs=WARM_UP_EPOCHS,
-        learning_rate=0.02,
+        learning_rate=WARM_UP_RATE,
         schedule=constant,
         trained_layers=("probabilities",),
         loss=cross_entropy(0.0),
@@ -124,6 +147,30 @@ def _dss(backbone: Backbone, parameters: int, trainable: int, weights: str) -> R
         selection=None,
     )
     return replace(recipe, first=warm_up)
+
+
+def _pretraining(backbone: Backbone, parameters: int, trainable: int) -> Recipe:
+    """``parameters`` and ``trainable`` are those for KINDS and nothing."""
+    return replace(
+        _dss(backbone, parameters, trainable, ""),
+        name=f"dss-pretrain-{backbone}",
+        build=partial(_build_pretraining, backbone),
+        classes=Classes((*KINDS, NOTHING)),
+        batch_size=16,
+        learning_rate=WARM_UP_RATE,
+        loss=None,
+        extra_losses=(
+            ExtraLoss("level1", partial(_level, 0)),
+            ExtraLoss("level2", partial(_level, 1)),
+            ExtraLoss("kinds", partial(_level, 2)),
+        ),
+        selection=None,
+        first=None,
+        votes=(),
+        weights=None,
+        read_weights=None,
+        read=_read_kinds,
+    )
 
 
 OWN_WEIGHTS = "needed for sense: what the recipe dss-pretrain-{} writes"
@@ -138,4 +185,11 @@ DSS: tuple[Recipe, ...] = (
         f"{OWN_WEIGHTS.format('resnet50')}, or ImageNet, without top (.keras, ..._notop.h5)",
     ),
     _dss("vit-b16", 85_801_738, 85_801_732, OWN_WEIGHTS.format("vit-b16")),
+)
+
+DSS_PRETRAINING: tuple[Recipe, ...] = (
+    _pretraining("resnet18", 11_195_352, 11_185_746),
+    _pretraining("resnet34", 21_310_936, 21_293_906),
+    _pretraining("resnet50", 23_624_600, 23_571_474),
+    _pretraining("vit-b16", 85_812_504, 85_812_498),
 )

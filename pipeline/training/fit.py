@@ -182,7 +182,7 @@ def _compiled(
     table = rates(recipe.schedule, recipe.learning_rate, options.epochs, steps)
     optimiser = recipe.optimiser.build(TabledRate(table))
     images = images_of_classes(train, options.classes)
-    loss: Any = recipe.loss(images)
+    loss: Any = recipe.loss(images) if recipe.loss else None
     metrics: Any = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     weights: Any = None
     trained = network

@@ -19,6 +19,8 @@ from pipeline.training.schedules import Schedule, constant
 if TYPE_CHECKING:
     import keras
 
+    from pipeline.training.data import LabelledImage
+
 #: Turns a view, uint8 ``(size, size, 3)``, of an image with a label (or what ``Recipe.example``
 #: gives of it) into float32 ``(rows, columns, 3)`` in 0..1. Rows and columns need not be those of
 #: the view (networks without a fixed input size take any), but must be the same for all images of a
@@ -181,6 +183,11 @@ class Recipe:
     another recipe says: its epochs, rate, optimiser, losses and layers count, nothing else.
     ``trained_layers`` are the only ones that change, all where it is None. ``votes``: two-class
     networks are also judged by the vote of so many nearest training images.
+
+    ``read`` is there where classes are no diagnoses: it takes the folder of images and the work
+    directory and gives the images with what they are told apart as. Such a network pretrains a
+    backbone, which is all that is written, and need not end in a dense layer. ``loss`` is None
+    where only the extra losses count.
     """
 
     name: str
@@ -198,7 +205,7 @@ class Recipe:
     classes: Classes | None = None
     schedule: Schedule = constant
     optimiser: Optimiser = Optimiser()
-    loss: BuildLoss = _PLAIN_CROSS_ENTROPY
+    loss: BuildLoss | None = _PLAIN_CROSS_ENTROPY
     extra_losses: tuple[ExtraLoss, ...] = ()
     augment: Augment | None = None
     mixing: Mixing | None = None
@@ -212,3 +219,4 @@ class Recipe:
     first: Recipe | None = None
     trained_layers: tuple[str, ...] | None = None
     votes: tuple[int, ...] = ()
+    read: Callable[[Path, Path], tuple[list[LabelledImage], Classes]] | None = None

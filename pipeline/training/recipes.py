@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigurationError
-from pipeline.training.dss_recipes import DSS
+from pipeline.training.dss_recipes import DSS, DSS_PRETRAINING
 from pipeline.training.published import PUBLISHED
 from pipeline.training.recipe import Recipe
 from pipeline.training.white_cell_recipe import WHITE_CELLS
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (WHITE_CELLS, *PUBLISHED, *DSS)}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (WHITE_CELLS, *PUBLISHED, *DSS, *DSS_PRETRAINING)
+}
 
 
 def recipe_named(name: str) -> Recipe:

@@ -36,6 +36,7 @@ from pipeline.training.data import (
 )
 from pipeline.training.evaluate import figures_of_test_part
 from pipeline.training.fit import FitOptions, Precision, fit
+from pipeline.training.pretraining import split_kinds, write_backbone
 from pipeline.training.recipe import FOUR_CLASSES, TWO_CLASSES, Classes, Recipe
 from pipeline.training.recipes import recipe_named
 from pipeline.training.tiles import training_tile
@@ -87,7 +88,7 @@ NO_FOLD = -1
 class Trained:
     """What came of a training: where it was written, and how it did in one line.
 
-    ``bundle`` is None for networks of two classes, which no report can be made of.
+    ``bundle`` is None where no report can be made with it: for two classes and pretraining.
     """
 
     directory: Path
@@ -101,14 +102,15 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Trained:
 
     The network learns from the training part alone, thresholds come from the calibration part, and
     the test fold is looked at once, at the end. ``say`` is told what is going on. Four classes
-    become a bundle, two a network with its figures (``pipeline.training.two_classes``).
+    become a bundle, two a network with its figures (``pipeline.training.two_classes``), kinds of
+    cells weights to start from (``pipeline.training.pretraining``).
 
     Raises ConfigurationError if the data do not allow that.
     """
     recipe = _adapted(recipe_named(options.recipe), options)
-    classes = recipe.classes or (FOUR_CLASSES if has_subtypes(options.data) else TWO_CLASSES)
+    images, classes = _labelled_images(options, recipe)
     recipe = replace(recipe, classes=classes)
-    split = _divide(options, classes)
+    split = _divide(images, options, recipe)
     learned, validation = _kept_for_validation(split, recipe, options)
     say(
         f"{len(learned)} images to train on, {len(validation)} to choose the epoch, "
@@ -139,6 +141,10 @@ def train(options: TrainingOptions, say: Say = lambda message: None) -> Trained:
     )
     model = _in_float32(model, recipe, classes)
     record = _training_record(options, recipe, split, history)
+    if recipe.read is not None:
+        say("testing")
+        line = write_backbone(options.out, model, recipe, load, split.test, record)
+        return Trained(options.out, line, None)
     if classes == TWO_CLASSES:
         say("testing")
         found = write_two_class_network(
@@ -227,15 +233,26 @@ def _progress(record: dict[str, float]) -> str:
     return f"{words}, {record['seconds']:.1f} s"
 
 
-def _divide(options: TrainingOptions, classes: Classes) -> Split:
+def _labelled_images(
+    options: TrainingOptions, recipe: Recipe
+) -> tuple[list[LabelledImage], Classes]:
+    """All images of the folder, and what they are to be told apart as."""
+    if recipe.read is not None:
+        return recipe.read(options.data, options.work_dir)
+    subtypes = has_subtypes(options.data)
     if options.splits is not None:
         images = read_folds(options.data, options.splits, options.fold_column)
-    elif has_subtypes(options.data):
-        images = infer_folds(options.data)
     else:
-        images = read_two_classes(options.data)
+        images = infer_folds(options.data) if subtypes else read_two_classes(options.data)
+    return images, recipe.classes or (FOUR_CLASSES if subtypes else TWO_CLASSES)
+
+
+def _divide(images: Sequence[LabelledImage], options: TrainingOptions, recipe: Recipe) -> Split:
+    classes = recipe.classes or FOUR_CLASSES
     if options.limit is not None:
         images = limited(images, options.limit, classes)
+    if recipe.read is not None:
+        return split_kinds(images, options.test_fold)
     if classes == TWO_CLASSES:
         return split_two_classes(images, options.test_fold)
     return hold_out(images, options.test_fold, options.calibration_groups, options.seed)

@@ -172,7 +172,7 @@ IMAGES = 200
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.read is None])
 def test_every_recipe_trains_on_200_images_for_two_epochs(name, shared_data, tmp_path):
     """200 images, 24 for the largest two; weights where the data folder has them."""
     weights = {
