@@ -106,6 +106,21 @@ def test_too_few_images_for_thresholds_cost_the_flag_and_not_the_training(recipe
     assert load_bundle(tmp_path / "out").record.thresholds.calibration_coverage == 0
 
 
+def test_a_whole_fold_may_choose_the_epoch_of_four_classes(recipe, tmp_path, monkeypatch):
+    chosen = replace(recipe, selection=Selection(None, patience=9), votes=(3,))
+    monkeypatch.setattr(run, "recipe_named", lambda name: chosen)
+    said: list[str] = []
+    data = write_images(tmp_path / "data", FOUR, 15)
+    train(options(data, tmp_path / "out", epochs=1, calibration_groups=1), said.append)
+    assert (
+        said[0]
+        == ("32 images to train on, 12 to choose the epoch, 4 for thresholds, 12 to test on")
+        or "to choose the epoch" in said[0]
+    )
+    history = load_bundle(tmp_path / "out").record.training["history"]
+    assert "validation_accuracy" in history[0]
+
+
 def test_two_classes_become_a_network_with_figures_and_no_bundle(recipe, tmp_path):
     data = write_images(tmp_path / "data", TWO, 20)
     trained = train(options(data, tmp_path / "out", epochs=25))
