@@ -234,7 +234,7 @@ def shares(
 def as_is(pixels: np.ndarray) -> tuple[FieldGeometry, WhiteCells]:
     """The geometry of an input of the network's size, without measuring its cells."""
     empty = np.zeros(pixels.shape[:2], np.int32)
-    tile = FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), empty > 0, cell_count=0)
+    tile = FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), empty > 0, empty > 0, cell_count=0)
     return FieldGeometry("as_is", None, True, (tile,)), WhiteCells((), empty, empty > 0)
 
 

@@ -10,7 +10,7 @@ from pipeline.bundle import Bundle, load_bundle
 from pipeline.classify import Network, classify
 from pipeline.confidence import judge, tempered
 from pipeline.decode import decode
-from pipeline.explain import explain
+from pipeline.explain import Explainer, doubted
 from pipeline.explain.pictures import draw_field
 from pipeline.geometry import fit_field
 from pipeline.labels import LABELS
@@ -48,6 +48,7 @@ class Analyser:
         self._bundle = bundle
         self._network = network
         self._options = options
+        self._explain = Explainer(network, samples=options.lime_samples)
 
     @property
     def model(self) -> ModelRecord:
@@ -73,14 +74,9 @@ class Analyser:
         explanations = None
         pictures = {"field": draw_field(image)}
         if self._wants_explanation(confidence):
-            explanations, drawn = explain(
-                scores,
-                geometry,
-                self._network,
-                samples=self._options.lime_samples,
-                seed=seed_of(image),
-            )
+            explanations, drawn = self._explain(scores, geometry, seed_of(image))
             pictures |= drawn
+            confidence = doubted(confidence, explanations)
 
         result = ImageAnalysis(
             status="ok",

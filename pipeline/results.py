@@ -111,8 +111,8 @@ class Confidence(Record):
     flag: Flag
     reasons: list[str] = Field(
         description="empty if high; else codes: far_from_references, neighbours_disagree, "
-        "network_and_neighbours_disagree, network_uncertain, little_visible, scale_unknown, and "
-        "those of quality"
+        "network_and_neighbours_disagree, network_uncertain, little_visible, scale_unknown, "
+        "background, and those of quality"
     )
     vote: ReferenceLabel = Field(
         description="label most neighbours support; ties go to the nearest; malignant: no subtype"
@@ -147,27 +147,60 @@ class Region(Record):
     box: Box = Field(description="in pixels of the network input")
 
 
-class LimeExplanation(Record):
+class Surrogate(Record):
+    """A linear model of one score over superpixels."""
+
+    top_regions: list[Region] = Field(description="those that speak most for it, at most five")
+    weights: list[float] = Field(description="weight of every superpixel, by its number")
+    intercept: float
+    fit: float = Field(description="weighted R^2 of the linear model")
+
+
+class Relevance(Record):
+    """Where an explanation points, and whether the network minds."""
+
+    inside_white_cells: Share | None = Field(
+        description="share of the relevance on white cells; null where there is none of either"
+    )
+    inside_nuclei: Share | None = None
+    deletion: Share | None = Field(
+        default=None,
+        description="mean probability of the label while the most relevant superpixels are hidden "
+        "first, one by one; low where they matter",
+    )
+    insertion: Share | None = Field(
+        default=None,
+        description="mean probability of the label while the most relevant superpixels are shown "
+        "first, one by one; high where they suffice",
+    )
+
+
+class LimeExplanation(Surrogate, Relevance):
     """Local linear model over superpixels (Ribeiro et al. 2016)."""
 
     label: Label
     samples: int
     seed: int
-    top_regions: list[Region]
-    weights: list[float] = Field(description="weight of every superpixel, by its number")
-    intercept: float
-    fit: float = Field(description="weighted R^2 of the local linear model")
-    inside_white_cells: Share | None = Field(
-        description="share of the absolute relevance that lies on white cells"
+    superpixels: str | None = Field(
+        default=None,
+        description="number of every pixel's superpixel: a grey PNG of 8 or 16 bits in base64",
+    )
+    malignancy: Surrogate | None = Field(
+        default=None,
+        description="the same for malignant against benign: the sum of the malignant classes",
+    )
+    stability: Share | None = Field(
+        default=None,
+        description="share of the top regions that two thousand-sample explanations with other "
+        "seeds have in common, on average",
     )
 
 
-class GradCamExplanation(Record):
-    """Gradient-weighted class activation map (Selvaraju et al. 2017)."""
+class CamExplanation(Relevance):
+    """A class activation map."""
 
     label: Label
     map: list[list[float]] = Field(description="rows of the map, 0 to 1, at feature-map resolution")
-    inside_white_cells: Share | None
 
 
 class Explanations(Record):
@@ -175,7 +208,13 @@ class Explanations(Record):
 
     tile: int = Field(description="index into geometry.tiles of the tile that is explained")
     lime: LimeExplanation
-    grad_cam: GradCamExplanation
+    grad_cam: CamExplanation = Field(description="Selvaraju et al. 2017")
+    score_cam: CamExplanation | None = Field(default=None, description="Wang et al. 2020")
+    mr_ssim: float | None = Field(
+        default=None,
+        description="structural similarity of the two class activation maps, -1 to 1 "
+        "(Di Giammarco et al. 2024)",
+    )
     pictures: list[str] = Field(description="names of the pictures that belong to the explanation")
 
 
@@ -248,7 +287,7 @@ class AnalysisOptions(Record):
     """Choices that change a result; part of every result's key."""
 
     explain: Literal["all", "flagged", "none"] = "all"
-    lime_samples: int = 1000
+    lime_samples: int = 4000
 
 
 class PatientReport(Record):

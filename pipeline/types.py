@@ -83,13 +83,15 @@ class FieldTile:
     """One network input.
 
     ``pixels``: uint8 ``(size, size, 3)``, RGB. ``box``: the part of the original it shows, which
-    may reach beyond the image where the tile was padded. ``white_cells``: bool ``(size, size)``,
-    where white cells lie. ``cell_count``: cells whose centre lies in ``box``.
+    may reach beyond the image where the tile was padded. ``white_cells`` and ``nuclei``: bool
+    ``(size, size)``, where white cells and their nuclei lie. ``cell_count``: cells whose centre
+    lies in ``box``.
     """
 
     pixels: np.ndarray
     box: Rectangle
     white_cells: np.ndarray
+    nuclei: np.ndarray
     cell_count: int
 
 

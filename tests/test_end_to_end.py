@@ -112,11 +112,12 @@ def test_explanations_are_numbers_and_pictures(slides, tmp_path):
     assert result.returncode == 0, result.stderr
     report = json.loads((out / "patients/P-17/report.json").read_bytes())
     explanations = report["images"][0]["explanations"]
-    assert explanations["lime"]["samples"] == 1000
+    assert explanations["lime"]["samples"] == 4000
     assert 1 <= len(explanations["lime"]["top_regions"]) <= 5
     assert len(explanations["grad_cam"]["map"]) == 28
     pictures = sorted(path.name for path in (out / "patients/P-17/pictures").iterdir())
-    assert pictures == ["001-field.png", "001-grad_cam.png", "001-lime.png"]
+    layers = ["field", "grad_cam", "score_cam", "tile", "top_regions", "weights"]
+    assert pictures == [f"001-{name}.png" for name in layers]
     for name in pictures:
         content = (out / "patients/P-17/pictures" / name).read_bytes()
         with Image.open(io.BytesIO(content)) as picture:

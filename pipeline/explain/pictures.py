@@ -1,89 +1,114 @@
 """Pictures of fields and explanations, as small PNG files.
 
-Pictures are palette images of at most 256 colours: on a report page they look the same and take a
-quarter of the space.
+An explanation is a layer to be laid over the tile it explains: a palette image with transparency,
+at twice the network's resolution. The tile is stored once, however many layers there are. Photos
+are palette images of at most 256 colours: on a report page they look the same and take a quarter of
+the space.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from pipeline.explain.maps import enlarged
 from pipeline.results import LimeExplanation
 from pipeline.types import FieldTile, SmearImage
 
 #: Longest side of the picture of a field, in pixels.
 FIELD_SIDE = 640
-#: Height of one explanation panel, twice the height of the network input.
-PANEL_HEIGHT = 448
-GAP = 12
+#: Pixels of a layer per pixel of the network input.
+LAYER_SCALE = 2
 
-_OUTLINE = (255, 221, 0)
-_RED = np.array([214, 39, 40], dtype=np.float64)
-_BLUE = np.array([31, 119, 180], dtype=np.float64)
+#: Levels of a heat map that a layer tells apart.
+LEVELS = 64
+
+#: Palette entries: red, green, blue, opacity.
+_CLEAR, _DIMMED, _OUTLINE = (0, 0, 0, 0), (160, 160, 160, 190), (255, 221, 0, 255)
+_RED, _BLUE = (214, 39, 40), (31, 119, 180)
+#: Opacity of the strongest weight, and of a class activation map.
+_STRONGEST, _MAP = 190, 128
 
 
 def draw_field(image: SmearImage) -> bytes:
     """The whole field, reduced to FIELD_SIDE."""
     scale = min(1.0, FIELD_SIDE / max(image.width, image.height))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return _png(cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA))
+    return _photo(cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def draw_lime(tile: FieldTile, superpixels: np.ndarray, lime: LimeExplanation) -> bytes:
-    """Two panels: the top regions outlined with the rest dimmed, and all weights in red and blue.
+def draw_tile(tile: FieldTile) -> bytes:
+    """What the layers lie over; square, as the network is shown it."""
+    return _photo(tile.pixels)
 
-    Red speaks for the explained label, blue against it; the strongest weight is opaque.
-    """
-    panel = _panel_size(tile)
-    field = cv2.resize(tile.pixels, panel, interpolation=cv2.INTER_LINEAR)
-    regions = cv2.resize(superpixels.astype(np.int32), panel, interpolation=cv2.INTER_NEAREST)
 
-    top = np.isin(regions, [region.number for region in lime.top_regions])
-    grey = field.mean(axis=2, keepdims=True) * 0.35 + 150
-    shown = np.where(top[..., None], field, grey).astype(np.uint8)
-    for region in lime.top_regions:
+def draw_top_regions(superpixels: np.ndarray, lime: LimeExplanation) -> bytes:
+    """The top regions outlined, everything else dimmed."""
+    regions = _doubled(superpixels)
+    numbers = [region.number for region in lime.top_regions]
+    levels = np.where(np.isin(regions, numbers), 0, 1).astype(np.uint8)
+    for number in numbers:
         outline, _ = cv2.findContours(
-            (regions == region.number).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            (regions == number).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
         )
-        cv2.drawContours(shown, outline, -1, _OUTLINE, 2)
+        cv2.drawContours(levels, outline, -1, 2, LAYER_SCALE)
+    return _layer(levels, [_CLEAR, _DIMMED, _OUTLINE])
 
-    weights = np.asarray(lime.weights)
+
+def draw_weights(superpixels: np.ndarray, weights: np.ndarray) -> bytes:
+    """All regions, red where they speak for the label, blue against; the strongest most opaque."""
     strongest = np.abs(weights).max(initial=0.0)
-    strength = (weights / strongest if strongest > 0 else weights)[regions][..., None]
-    colour = np.where(strength > 0, _RED, _BLUE)
-    opacity = 0.75 * np.abs(strength)
-    heat = (field * (1 - opacity) + colour * opacity).astype(np.uint8)
-    return _png(_side_by_side(shown, heat))
+    shares = weights / strongest if strongest > 0 else weights
+    steps = np.rint(shares * LEVELS).astype(int) + LEVELS
+    palette = [
+        (*(_RED if step > 0 else _BLUE), round(_STRONGEST * abs(step) / LEVELS))
+        for step in range(-LEVELS, LEVELS + 1)
+    ]
+    return _layer(steps[_doubled(superpixels)].astype(np.uint8), palette)
 
 
-def draw_grad_cam(tile: FieldTile, cam: np.ndarray) -> bytes:
-    """The tile under its class activation map (viridis: dark blue 0, yellow 1)."""
-    panel = _panel_size(tile)
-    field = cv2.resize(tile.pixels, panel, interpolation=cv2.INTER_LINEAR)
-    size = tile.pixels.shape[0]
-    smooth = cv2.resize(cam, (size, size), interpolation=cv2.INTER_LINEAR)
-    smooth = cv2.resize(smooth, panel, interpolation=cv2.INTER_LINEAR)
-    levels = np.clip(smooth * 255, 0, 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    overlay = (field * 0.5 + colours * 0.5).astype(np.uint8)
-    return _png(overlay)
+def draw_cam(cam: np.ndarray, size: int) -> bytes:
+    """A class activation map in 0..1 on an input of ``size`` (viridis: dark blue 0, yellow 1)."""
+    smooth = np.clip(enlarged(cam, LAYER_SCALE * size), 0, 1)
+    levels = np.rint(smooth * (LEVELS - 1)).astype(np.uint8)
+    return _layer(levels, [(*colour, _MAP) for colour in viridis()])
 
 
-def _panel_size(tile: FieldTile) -> tuple[int, int]:
-    """Width and height of a panel that shows the tile with the proportions of the original."""
-    return max(1, round(PANEL_HEIGHT * tile.box.width / tile.box.height)), PANEL_HEIGHT
+def viridis() -> list[tuple[int, int, int]]:
+    """The colour of every level, from 0 to 1."""
+    steps = np.rint(np.linspace(0, 255, LEVELS)).astype(np.uint8)[None]
+    colours = cv2.cvtColor(cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    return [(int(red), int(green), int(blue)) for red, green, blue in colours[0]]
 
 
-def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    gap = np.full((left.shape[0], GAP, 3), 255, dtype=np.uint8)
-    return np.hstack([left, gap, right])
+def laid_over(tile: bytes, layer: bytes, size: tuple[int, int]) -> bytes:
+    """A layer over its tile as one PNG of ``size`` (width, height), for people to open."""
+    with Image.open(io.BytesIO(tile)) as below, Image.open(io.BytesIO(layer)) as above:
+        ground = below.convert("RGBA").resize(size, Image.Resampling.BILINEAR)
+        over = above.convert("RGBA").resize(size, Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    Image.alpha_composite(ground, over).convert("RGB").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _doubled(superpixels: np.ndarray) -> np.ndarray:
+    return superpixels.repeat(LAYER_SCALE, axis=0).repeat(LAYER_SCALE, axis=1)
+
+
+def _layer(levels: np.ndarray, palette: Sequence[tuple[int, ...]]) -> bytes:
+    picture = Image.fromarray(levels).convert("P")
+    picture.putpalette([part for colour in palette for part in colour[:3]])
+    buffer = io.BytesIO()
+    opacity = bytes(colour[3] for colour in palette)
+    picture.save(buffer, "PNG", optimize=True, transparency=opacity)
+    return buffer.getvalue()
+
+
+def _photo(pixels: np.ndarray) -> bytes:
     palette = Image.fromarray(pixels).quantize(
         256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
     )

@@ -71,16 +71,23 @@ def cut_tile(
     ``background``: uint8 ``(3,)``, colour beyond the field.
     """
     window = _window(pixels, box, background)
-    mask = _window((cells.labels > 0).astype(np.float32), box, np.zeros(1))
     if window.shape[:2] != (size, size):
         window = squash(window, size)
-        mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
     return FieldTile(
         pixels=window,
         box=box,
-        white_cells=mask > 0.5,
+        white_cells=_cut_mask(cells.labels > 0, box, size),
+        nuclei=_cut_mask(cells.nuclei, box, size),
         cell_count=count_cells(box, cells),
     )
+
+
+def _cut_mask(mask: np.ndarray, box: Rectangle, size: int) -> np.ndarray:
+    """A mask of the field in a window, bool ``(size, size)``; nothing lies beyond the field."""
+    window = _window(mask.astype(np.float32), box, np.zeros(1))
+    if window.shape[:2] != (size, size):
+        window = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
+    return window > 0.5
 
 
 def whole_tile(pixels: np.ndarray, cells: WhiteCells, size: int) -> FieldTile:

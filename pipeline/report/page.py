@@ -19,7 +19,7 @@ from pipeline.report.words import (
 )
 from pipeline.results import Box, Cell, ImageResult, PatientReport
 
-#: Stored PNG of a picture (``field``, ``lime``, ``grad_cam``) of the image with that source.
+#: Stored PNG of a picture (``field``, ``tile``, ``weights`` ...) of the image with that source.
 PictureSource = Callable[[str, str], bytes | None]
 #: Picture of a reference image by its id, as PNG, JPEG or BMP.
 ReferenceImages = Callable[[str], bytes | None]
@@ -35,11 +35,11 @@ class _ImageView:
     number: int
     image: ImageResult
     field: str | None
-    lime: str | None
-    grad_cam: str | None
+    pictures: dict[str, str | None]
     whole_cells: str
     cut_cells: str
     explained_tile: Box | None
+    layers_on: Box | None
 
     @property
     def anchor(self) -> str:
@@ -89,11 +89,11 @@ def _view(number: int, image: ImageResult, pictures: PictureSource) -> _ImageVie
         number=number,
         image=image,
         field=stored.get("field"),
-        lime=stored.get("lime"),
-        grad_cam=stored.get("grad_cam"),
+        pictures=stored,
         whole_cells=outline_path([cell for cell in image.cells if not cell.touches_edge]),
         cut_cells=outline_path([cell for cell in image.cells if cell.touches_edge]),
         explained_tile=_explained_tile(image),
+        layers_on=_layers_on(image),
     )
 
 
@@ -103,11 +103,17 @@ def _pictures_of(image: ImageResult) -> list[str]:
     return ["field", *(image.explanations.pictures if image.explanations else [])]
 
 
-def _explained_tile(image: ImageResult) -> Box | None:
-    """The part of the field that was explained, where that is not simply the whole."""
-    if image.explanations is None or image.geometry is None or len(image.geometry.tiles) < 2:
+def _layers_on(image: ImageResult) -> Box | None:
+    """The part of the field that was explained."""
+    if image.explanations is None or image.geometry is None:
         return None
     return image.geometry.tiles[image.explanations.tile].box
+
+
+def _explained_tile(image: ImageResult) -> Box | None:
+    """The part of the field that was explained, where that is not simply the whole."""
+    several = image.geometry is not None and len(image.geometry.tiles) > 1
+    return _layers_on(image) if several else None
 
 
 def _first_looks(report: PatientReport, views: list[_ImageView]) -> list[_ImageView]:

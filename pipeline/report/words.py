@@ -62,6 +62,7 @@ IMAGE_REASONS: dict[str, str] = {
     "scale_unknown": "The size of the cells had to be guessed: too few red cells to measure by.",
     "far_from_references": "The field is unlike any reference image: the model may never have seen "
     "such a stain, magnification or disease.",
+    "background": "Most of what the explanation points to lies beside the white cells.",
     "little_visible": "Less of the field is white cell than in any field the limits were found on.",
     "neighbours_disagree": "The most similar reference images belong to different classes.",
     "network_and_neighbours_disagree": "The network names another class than the most similar "

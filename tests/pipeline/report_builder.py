@@ -17,12 +17,12 @@ from pipeline.report import build_report, report_schema
 from pipeline.results import (
     AnalysisOptions,
     Box,
+    CamExplanation,
     Cell,
     Confidence,
     Explanations,
     Flag,
     Geometry,
-    GradCamExplanation,
     ImageError,
     ImageResult,
     LimeExplanation,
@@ -31,6 +31,7 @@ from pipeline.results import (
     PatientReport,
     Quality,
     Region,
+    Surrogate,
     Tile,
 )
 
@@ -204,18 +205,29 @@ def _explanations(label: Label) -> Explanations:
         tile=0,
         lime=LimeExplanation(
             label=label,
-            samples=1000,
+            samples=4000,
             seed=1234567890,
             top_regions=regions,
             weights=[0.2, 0.15, -0.02],
             intercept=0.1,
             fit=0.64,
             inside_white_cells=0.58,
+            inside_nuclei=0.41,
+            deletion=0.33,
+            insertion=0.87,
+            malignancy=Surrogate(
+                top_regions=regions[:1], weights=[0.2, -0.01, -0.02], intercept=0.2, fit=0.6
+            ),
+            stability=0.9,
         ),
-        grad_cam=GradCamExplanation(
+        grad_cam=CamExplanation(
             label=label, map=[[0.0, 0.5], [0.25, 1.0]], inside_white_cells=0.61
         ),
-        pictures=["grad_cam", "lime"],
+        score_cam=CamExplanation(
+            label=label, map=[[0.0, 0.25], [0.5, 1.0]], inside_white_cells=0.66
+        ),
+        mr_ssim=0.82,
+        pictures=["grad_cam", "score_cam", "tile", "top_regions", "weights"],
     )
 
 

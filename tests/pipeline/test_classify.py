@@ -26,7 +26,9 @@ class BrightnessNetwork:
 
 def tile(value: int, cells: int) -> FieldTile:
     pixels = np.full((8, 8, 3), value, np.uint8)
-    return FieldTile(pixels, Rectangle(0, 0, 8, 8), np.zeros((8, 8), bool), cells)
+    return FieldTile(
+        pixels, Rectangle(0, 0, 8, 8), np.zeros((8, 8), bool), np.zeros((8, 8), bool), cells
+    )
 
 
 def scores_of(*tiles: FieldTile):

@@ -79,7 +79,7 @@ def quality(*reasons: str) -> Quality:
 def geometry(scale_known: bool = True, visible: int = 10) -> FieldGeometry:
     """``visible``: pixels of a hundred that are white cell."""
     mask = np.arange(100).reshape(10, 10) < visible
-    tile = FieldTile(np.zeros((10, 10, 3), np.uint8), Rectangle(0, 0, 10, 10), mask, 1)
+    tile = FieldTile(np.zeros((10, 10, 3), np.uint8), Rectangle(0, 0, 10, 10), mask, mask, 1)
     return FieldGeometry("as_is", 18.0, scale_known, (tile,))
 
 

@@ -1,17 +1,38 @@
-"""LIME and Grad-CAM against independent computations on a small network."""
+"""Explanations against independent computations on a small network."""
 
 from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.explain import explain
+from pipeline.explain import Explainer, doubted, perturbed
 from pipeline.explain.grad_cam import grad_cam
-from pipeline.explain.lime import BatchedExplainer, explain_with_lime, share_inside
+from pipeline.explain.lime import (
+    ShownImage,
+    draw_patterns,
+    explain_with_lime,
+    superpixels_of_png,
+    top_regions,
+)
+from pipeline.explain.perturbed import PerturbedScores
+from pipeline.explain.pictures import (
+    draw_cam,
+    draw_top_regions,
+    draw_weights,
+    laid_over,
+    viridis,
+)
+from pipeline.explain.relevance import deletion_and_insertion, order_of, share_inside
+from pipeline.explain.score_cam import score_cam
+from pipeline.explain.superpixels import hidden_colours, superpixels_of
+from pipeline.explain.surrogate import fit_surrogates
+from pipeline.labels import LABELS
 from pipeline.preprocess import Preprocessing
+from pipeline.results import Confidence
 from pipeline.types import ClassScores, FieldGeometry, FieldTile, Rectangle
 
 SIZE = 48
@@ -51,36 +72,72 @@ def tile() -> FieldTile:
     pixels[(rows - 30) ** 2 + (columns - 36) ** 2 < 36] = (200, 140, 150)
     noise = np.random.default_rng(1).integers(-8, 8, pixels.shape)
     pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-    return FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), cell, 1)
+    return FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), cell, cell, 1)
 
 
-def test_sampling_gives_what_the_reference_package_gives(network, tile):
+@pytest.fixture(scope="module")
+def shown(network, tile) -> ShownImage:
+    image = network.input_of(tile)[0]
+    return ShownImage(image, superpixels_of(image, network.preprocessing))
+
+
+def lime(network, tile, shown, *, label="pre_b", samples=100, seed=5):
+    return explain_with_lime(
+        tile, shown, label, PerturbedScores(network), samples=samples, seed=seed
+    )
+
+
+def test_lime_says_what_the_reference_package_says(network, tile, shown):
+    """Its segmentation, its samples, its fit, one image at a time; for two classes."""
     from lime.lime_image import LimeImageExplainer
 
-    image = tile.pixels.astype(np.float32) / np.float32(255)
-    ours = BatchedExplainer(random_state=np.random.RandomState(11))
-    theirs = LimeImageExplainer(random_state=np.random.RandomState(11))
-    options = {"labels": (2,), "top_labels": None, "num_samples": 120, "random_seed": 11}
-    found = ours.explain_instance(image, network.probabilities, batch_size=50, **options)
-    expected = theirs.explain_instance(
-        image, lambda batch: network.probabilities(np.stack(batch)), batch_size=50, **options
+    theirs = LimeImageExplainer(random_state=np.random.RandomState(11)).explain_instance(
+        shown.image,
+        lambda batch: network.probabilities(np.stack(batch)),
+        labels=(0, 2),
+        top_labels=None,
+        num_samples=120,
+        random_seed=11,
     )
-    np.testing.assert_array_equal(found.segments, expected.segments)
-    assert dict(found.local_exp[2]) == pytest.approx(dict(expected.local_exp[2]), abs=1e-6)
-    assert found.intercept[2] == pytest.approx(expected.intercept[2], abs=1e-6)
+    np.testing.assert_array_equal(shown.superpixels, theirs.segments)
+    ours = lime(network, tile, shown, samples=120, seed=11)
+    for record, label, sign in ((ours, 2, 1), (ours.malignancy, 0, -1)):
+        expected = dict(theirs.local_exp[label])
+        weights = [sign * expected[number] for number in range(len(expected))]
+        np.testing.assert_allclose(record.weights, weights, atol=1e-6)
+    # The package keeps the fit of the last label.
+    assert ours.fit == pytest.approx(theirs.score, abs=1e-6)
+    assert ours.intercept == pytest.approx(theirs.intercept[2], abs=1e-6)
+    assert ours.malignancy.intercept == pytest.approx(1 - theirs.intercept[0], abs=1e-6)
 
 
-def test_lime_is_the_same_for_the_same_seed_and_lists_what_speaks_for_the_label(network, tile):
-    first, superpixels = explain_with_lime(tile, "pre_b", network, samples=100, seed=5)
-    again, _ = explain_with_lime(tile, "pre_b", network, samples=100, seed=5)
+def test_patches_are_shared_and_change_nothing(network, shown):
+    scores_of = PerturbedScores(network)
+    assert scores_of.reason is None
+    samples = shown.samples(draw_patterns(shown.count, 77, 3))
+    np.testing.assert_allclose(scores_of(samples), scores_of._in_batches(samples), atol=1e-6)
+
+
+def test_deep_networks_are_evaluated_in_batches(network, tile, shown, monkeypatch):
+    expected = lime(network, tile, shown)
+    monkeypatch.setattr(perturbed, "LARGEST_FIELD_OF_VIEW", 0.01)
+    assert "sees 8% of the image's side" in PerturbedScores(network).reason
+    np.testing.assert_allclose(lime(network, tile, shown).weights, expected.weights, atol=1e-6)
+
+
+def test_lime_is_the_same_for_the_same_seed_and_lists_what_speaks_for_the_label(
+    network, tile, shown
+):
+    first, again = (lime(network, tile, shown) for _ in range(2))
     assert first == again
-    assert len(first.weights) == superpixels.max() + 1
+    assert len(first.weights) == shown.count
+    np.testing.assert_array_equal(superpixels_of_png(first.superpixels), shown.superpixels)
     weights = [region.weight for region in first.top_regions]
     assert weights == sorted(weights, reverse=True)
     assert all(weight > 0 for weight in weights)
     assert len(weights) <= 5
     for region in first.top_regions:
-        inside = superpixels == region.number
+        inside = shown.superpixels == region.number
         assert region.area == pytest.approx(inside.mean())
         assert (
             inside[
@@ -91,10 +148,35 @@ def test_lime_is_the_same_for_the_same_seed_and_lists_what_speaks_for_the_label(
         )
 
 
+def test_stability_is_what_other_seeds_have_in_common(network, tile, shown):
+    assert lime(network, tile, shown, samples=999).stability is None
+    found = lime(network, tile, shown, samples=3000)
+    scores_of = PerturbedScores(network)
+    patterns = draw_patterns(shown.count, 3000, 5)
+    tops = []
+    for part in np.split(patterns, 3):
+        scores = scores_of(shown.samples(part))[:, [LABELS.index("pre_b")]]
+        tops.append(set(top_regions(fit_surrogates(part, scores)[0].weights)))
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    shares = [len(tops[a] & tops[b]) / max(len(tops[a]), len(tops[b]), 1) for a, b in pairs]
+    assert found.stability == pytest.approx(np.mean(shares))
+
+
+def test_one_superpixel_is_explained_without_error(network):
+    blank = np.zeros((SIZE, SIZE, 3), np.float32)
+    shown = ShownImage(blank, np.zeros((SIZE, SIZE), int))
+    pixels, nothing = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), bool)
+    tile = FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), nothing, nothing, 0)
+    found = lime(network, tile, shown)
+    assert found.weights == pytest.approx([0], abs=1e-9)
+    assert found.inside_white_cells is None
+
+
 def test_grad_cam_follows_from_finite_differences_of_the_logit(network, tile):
     import keras
 
-    cam, _ = grad_cam(tile, "pro_b", network)
+    found = network.feature_gradients(network.input_of(tile), LABELS.index("pro_b"))
+    cam = grad_cam(*found)
     model = network.model
     features = keras.Model(model.inputs, model.get_layer("features").output)
     maps = features.predict(tile.pixels[None] / np.float32(255), verbose=0)[0].astype(np.float64)
@@ -121,19 +203,143 @@ def test_grad_cam_follows_from_finite_differences_of_the_logit(network, tile):
     np.testing.assert_allclose(cam, expected / expected.max(), atol=1e-4)
 
 
-def test_an_explanation_carries_numbers_and_readable_pictures(network, tile):
+def test_score_cam_weighs_channels_by_the_masked_image(network, tile):
+    image = network.input_of(tile)
+    features, _ = network.feature_gradients(image, 0)
+    cam = score_cam(image[0], features, "early_b", PerturbedScores(network))
+    expected = np.zeros(features.shape[:2])
+    for channel in range(features.shape[-1]):
+        values = features[..., channel]
+        if np.ptp(values) == 0:
+            continue
+        scaled = ((values - values.min()) / np.ptp(values)).astype(np.float32)
+        mask = cv2.resize(scaled, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+        scores = network.probabilities(image * mask[None, :, :, None])
+        expected += float(scores[0, LABELS.index("early_b")]) * values
+    expected = np.maximum(expected, 0)
+    assert expected.max() > 0
+    np.testing.assert_allclose(cam, expected / expected.max(), atol=1e-5)
+
+
+def test_channels_without_contrast_give_an_empty_map(network):
+    blank = np.zeros((SIZE, SIZE, 3), np.float32)
+    flat = np.ones((5, 5, 6))
+    assert not score_cam(blank, flat, "early_b", PerturbedScores(network)).any()
+
+
+def test_deletion_and_insertion_hide_and_show_in_the_given_order(network, shown):
+    scores_of = PerturbedScores(network)
+    order = np.random.default_rng(0).permutation(shown.count)
+    found = deletion_and_insertion(shown, [order, order[::-1]], "pro_b", scores_of)
+    hidden = hidden_colours(shown.image, shown.superpixels)
+    curves = {"deletion": [], "insertion": []}
+    for done in range(shown.count + 1):
+        first = np.isin(shown.superpixels, order[:done])[..., None]
+        for name, image in (
+            ("deletion", np.where(first, hidden, shown.image)),
+            ("insertion", np.where(first, shown.image, hidden)),
+        ):
+            curves[name].append(network.probabilities(image[None])[0, LABELS.index("pro_b")])
+    for name, values in curves.items():
+        assert found[0][name] == pytest.approx(np.mean(values), abs=1e-6)
+    assert found[0]["deletion"] == pytest.approx(found[1]["insertion"], abs=1e-6)
+
+
+def test_superpixels_are_ordered_by_mean_relevance():
+    superpixels = np.array([[0, 0, 1], [2, 2, 1]])
+    relevance = np.array([[4.0, 0, 3], [1, 1, 3]])
+    assert order_of(relevance, superpixels).tolist() == [1, 0, 2]
+
+
+@pytest.fixture(scope="module")
+def explained(network, tile):
     geometry = FieldGeometry("as_is", None, True, (tile,))
     probabilities = network.probabilities(tile.pixels[None] / np.float32(255)).astype(np.float64)
     scores = ClassScores("pre_b", probabilities[0], np.zeros(8, np.float32), probabilities, 0)
-    explanations, pictures = explain(scores, geometry, network, samples=60, seed=1)
+    return Explainer(network, samples=60)(scores, geometry, 1)
+
+
+def test_an_explanation_carries_numbers_and_readable_pictures(explained):
+    explanations, pictures = explained
     assert explanations.lime.label == explanations.grad_cam.label == "pre_b"
-    assert explanations.pictures == sorted(pictures) == ["grad_cam", "lime"]
-    sizes = {}
+    assert -1 <= explanations.mr_ssim <= 1
+    layers = ["grad_cam", "score_cam", "top_regions", "weights"]
+    assert explanations.pictures == sorted(pictures) == sorted([*layers, "tile"])
     for name, content in pictures.items():
         with Image.open(io.BytesIO(content)) as picture:
             assert picture.format == "PNG"
-            sizes[name] = picture.size
-    assert sizes == {"grad_cam": (448, 448), "lime": (2 * 448 + 12, 448)}
+            assert picture.mode == "P"
+            assert picture.size == ((SIZE, SIZE) if name == "tile" else (2 * SIZE, 2 * SIZE))
+            assert ("transparency" in picture.info) == (name != "tile")
+    whole = laid_over(pictures["tile"], pictures["weights"], (120, 90))
+    with Image.open(io.BytesIO(whole)) as picture:
+        assert (picture.size, picture.mode) == ((120, 90), "RGB")
+
+
+def test_the_layers_show_the_numbers(network, tile, shown):
+    found = lime(network, tile, shown)
+    weights = np.asarray(found.weights)
+    colours = rgba(draw_weights(shown.superpixels, weights))[::2, ::2]
+    strongest = np.abs(weights).argmax()
+    for number, weight in enumerate(weights):
+        red, _, blue, opacity = colours[shown.superpixels == number][0].astype(int)
+        if opacity:
+            assert (red > blue) == (weight > 0)
+        assert opacity <= colours[shown.superpixels == strongest][0, 3]
+    cam = np.linspace(0, 1, 36).reshape(6, 6)
+    heat = rgba(draw_cam(cam, SIZE)).astype(int)
+    assert heat[0, 0].tolist() == [*viridis()[0], 128]
+    assert heat[-1, -1].tolist() == [*viridis()[-1], 128]
+    top = rgba(draw_top_regions(shown.superpixels, found))[::2, ::2, 3]
+    inside = np.isin(shown.superpixels, [region.number for region in found.top_regions])
+    assert (top[~inside] > 0).all()
+    assert (top[inside] == 0).any()
+
+
+def rgba(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGBA"))
+
+
+def test_an_explanation_beside_the_cells_lowers_the_flag(explained):
+    explanations, _ = explained
+    confidence = Confidence(
+        flag="high", reasons=[], vote="pre_b", agreement=1, distance=0.1, score=0.7, neighbours=[]
+    )
+    for inside, flag in ((0.49, "low"), (0.5, "high"), (None, "high")):
+        lime = explanations.lime.model_copy(update={"inside_white_cells": inside})
+        found = doubted(confidence, explanations.model_copy(update={"lime": lime}))
+        assert found.flag == flag
+        assert ("background" in found.reasons) == (flag == "low")
+
+
+def test_a_network_with_random_weights_is_explained_otherwise(network, tile, shown):
+    """Adebayo et al. 2018: an explanation that ignores the weights would be no explanation."""
+    import keras
+
+    from pipeline.classify import Network
+
+    rng = np.random.default_rng(99)
+    model = keras.models.clone_model(network.model)
+    for layer in model.layers:
+        layer.set_weights([rng.normal(0, 0.4, w.shape) for w in layer.get_weights()])
+    other = Network(
+        model,
+        preprocessing=network.preprocessing,
+        embedding_layer="embedding",
+        feature_map_layer="features",
+    )
+    image = network.input_of(tile)
+
+    def maps(of):
+        features, gradients = of.feature_gradients(image, LABELS.index("pre_b"))
+        weights = np.asarray(lime(of, tile, shown).weights)
+        scores = score_cam(image[0], features, "pre_b", PerturbedScores(of))
+        return weights, grad_cam(features, gradients), scores
+
+    for before, after in zip(maps(network), maps(other), strict=True):
+        assert before.any()
+        assert np.abs(before - after).max() > 0.2 * np.abs(before).max()
 
 
 def test_share_inside_is_null_where_it_means_nothing():

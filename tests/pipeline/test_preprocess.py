@@ -15,7 +15,7 @@ def tile() -> FieldTile:
     mask = np.zeros((8, 8), bool)
     mask[2:4, 2:6] = True
     pixels[2, 2] = 0
-    return FieldTile(pixels, Rectangle(0, 0, 8, 8), mask, 1)
+    return FieldTile(pixels, Rectangle(0, 0, 8, 8), mask, mask, 1)
 
 
 def test_the_field_is_shown_as_it_is(tile):
@@ -32,7 +32,7 @@ def test_white_cells_are_what_is_not_zero_even_where_they_are_black(tile):
 def test_what_lies_outside_white_cells_does_not_reach_the_network(tile):
     preprocessing = Preprocessing(input_size=8, tile_size=8, view="white_cells")
     other = np.where(tile.white_cells[..., None], tile.pixels, 17).astype(np.uint8)
-    replaced = FieldTile(other, tile.box, tile.white_cells, 1)
+    replaced = FieldTile(other, tile.box, tile.white_cells, tile.nuclei, 1)
     np.testing.assert_array_equal(view_of(replaced, preprocessing), view_of(tile, preprocessing))
 
 

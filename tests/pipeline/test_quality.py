@@ -294,14 +294,15 @@ def test_spoiled_training_fields_are_told_and_good_ones_pass(
 def shown(pixels: np.ndarray, labels: np.ndarray) -> FieldGeometry:
     """One tile with these white cells."""
     box = Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
-    tile = FieldTile(pixels, box, labels > 0, cell_count=int(labels.max()))
+    tile = FieldTile(pixels, box, labels > 0, labels > 0, cell_count=int(labels.max()))
     return FieldGeometry("as_is", None, True, (tile,))
 
 
 def as_is(pixels: np.ndarray) -> FieldGeometry:
     """The geometry of an input that needs none, without measuring its cells."""
     box = Rectangle(0, 0, pixels.shape[1], pixels.shape[0])
-    tile = FieldTile(pixels, box, np.zeros(pixels.shape[:2], bool), cell_count=1)
+    nothing = np.zeros(pixels.shape[:2], bool)
+    tile = FieldTile(pixels, box, nothing, nothing, cell_count=1)
     return FieldGeometry("as_is", None, True, (tile,))
 
 

@@ -110,7 +110,7 @@ def test_the_page_says_what_the_report_says(usual: PatientReport) -> None:
     assert usual.model.bundle_digest in words
     assert usual.model.tested in words
     assert "tensorflow 2.19.0" in words
-    assert "lime_samples = 1000" in words
+    assert "lime_samples = 4000" in words
     for code in usual.reasons:
         assert PATIENT_REASONS[code] in words
     for image in usual.images:
@@ -119,12 +119,15 @@ def test_the_page_says_what_the_report_says(usual: PatientReport) -> None:
 
 def test_an_image_shows_its_pictures_and_cells(usual: PatientReport) -> None:
     page = parsed(report_on([ok_image(white_cells=9)]))
-    assert len(page.all("image")) == 1
-    assert len(page.all("img")) == 2
+    # The field, the explained tile once, and four layers over it.
+    assert len(page.all("image")) == 6
+    used = [use["href"] for use in page.all("use")]
+    assert used == 4 * ["#tile-1", "#cells-1"]
     assert "9 white cells outlined" in page.words
     paths = [path["d"] or "" for path in page.all("path")]
-    # A halo and a line for whole cells, and the same for the one that is cut by the edge.
-    assert [path.count("Z") for path in paths] == [8, 8, 1, 1]
+    # A halo and a line for whole cells, the same for the one that is cut by the edge, and all of
+    # them over the explanations.
+    assert [path.count("Z") for path in paths] == [8, 8, 1, 1, 9]
 
 
 def test_outlines_are_in_the_pixels_of_the_original() -> None:
@@ -180,9 +183,9 @@ def test_a_synthetic_report_says_so_at_its_head() -> None:
 
 def test_lost_pictures_are_said_to_be_missing() -> None:
     page = Page(report_page(report_on([ok_image()]), no_picture, None))
-    assert page.all("img") == []
+    assert page.all("image") == []
     assert "The picture of the field is not stored." in page.words
-    assert "The LIME picture is not stored." in page.words
+    assert page.words.count("The picture is not stored.") == 4
 
 
 def test_bytes_that_are_no_picture_are_not_embedded() -> None:
@@ -251,7 +254,7 @@ def test_every_reason_against_an_image_has_a_sentence() -> None:
     described = " ".join(
         record.model_fields["reasons"].description or "" for record in (Quality, Confidence)
     )
-    codes = set(re.findall(r"[a-z]+(?:_[a-z]+)+|blurred|dark|bright|blank", described))
+    codes = set(re.findall(r"[a-z]+(?:_[a-z]+)+|blurred|dark|bright|blank|background", described))
     assert codes == set(IMAGE_REASONS)
 
 
@@ -294,7 +297,7 @@ def assert_inert(html: str) -> None:
         for name in ("src", "href", "xlink:href"):
             target = attributes.get(name)
             if target is not None and tag != "a":
-                assert target.startswith(("data:image/", "#reference-"))
+                assert target.startswith(("data:image/", "#reference-", "#tile-", "#cells-"))
             elif target is not None:
                 assert target.startswith("#image-")
 
@@ -356,8 +359,7 @@ def test_a_patients_name_cannot_leave_the_style_sheet() -> None:
 
 def test_pictures_have_words(usual: PatientReport) -> None:
     page = Page(report_page(usual, every_picture, lambda _: png()))
-    assert page.all("img")
-    assert all(img.get("alt") for img in page.all("img"))
+    assert page.all("svg")
     for svg in page.all("svg"):
         assert svg.get("aria-hidden") == "true" or (svg.get("role") == "img" and svg["aria-label"])
 

@@ -97,7 +97,8 @@ def test_what_lies_beside_changes_nothing():
 
 def tile(size: int) -> FieldTile:
     pixels = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)
-    return FieldTile(pixels, Rectangle(0, 0, size, size), np.ones((size, size), bool), 1)
+    cells = np.ones((size, size), bool)
+    return FieldTile(pixels, Rectangle(0, 0, size, size), cells, cells, 1)
 
 
 def test_every_layer_of_this_project_survives_being_saved(tmp_path):

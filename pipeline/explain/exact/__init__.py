@@ -1,0 +1,17 @@
+"""Class scores of many perturbed versions of one image, exactly and each patch once."""
+
+from __future__ import annotations
+
+from pipeline.explain.exact.evaluate import pooled_values, scores_of
+from pipeline.explain.exact.graph import LocalNetwork, UnsupportedNetworkError
+from pipeline.explain.exact.samples import MaskedSamples, Samples, SuperpixelSamples
+
+__all__ = [
+    "LocalNetwork",
+    "MaskedSamples",
+    "Samples",
+    "SuperpixelSamples",
+    "UnsupportedNetworkError",
+    "pooled_values",
+    "scores_of",
+]

@@ -1,0 +1,244 @@
+"""Class scores of many perturbed versions of one image, each different patch computed once.
+
+A place of a feature map sees a small patch of the image. A thousand versions with superpixels
+switched on and off show that patch in as many ways as there are patterns of the few superpixels in
+it: a handful. So every layer is computed once for each place and each way its patch looks, the
+versions look their values up, and only what follows the global pooling is computed for each of
+them. The numbers are those of a plain evaluation, up to the rounding of single precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy import sparse
+
+from pipeline.explain.exact.graph import IMAGE, LocalNetwork, Step
+from pipeline.explain.exact.layout import Layout, lay_out, sets_of_steps, wanted_places
+from pipeline.explain.exact.operations import (
+    FIRST_ROW,
+    Convolution,
+    Depthwise,
+    Pointwise,
+    Windowed,
+)
+from pipeline.explain.exact.partitions import Partitions
+from pipeline.explain.exact.samples import Samples
+
+#: Bytes that the tables of two steps may take; more samples are evaluated in parts.
+TABLE_BYTES = 200 << 20
+
+#: Bytes that are gathered at a time: what a processor's caches hold. Always the same, so that the
+#: same sums are made however many threads there are.
+GATHERED_BYTES = 4 << 20
+
+
+def scores_of(network: LocalNetwork, samples: Samples, threads: int = 1) -> np.ndarray:
+    """Class scores of every sample, float32 ``(samples, classes)``."""
+    return network.head(pooled_values(network, samples, threads))
+
+
+def pooled_values(network: LocalNetwork, samples: Samples, threads: int = 1) -> list[np.ndarray]:
+    """What each global pooling gives for every sample, float32 ``(samples, channels)``.
+
+    Takes about TABLE_BYTES of memory. ``threads`` changes nothing but the time.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        return _pooled(network, samples, pool)
+
+
+def _pooled(network: LocalNetwork, samples: Samples, pool: ThreadPoolExecutor) -> list[np.ndarray]:
+    evaluation = _Evaluation(network, samples, pool)
+    needed = evaluation.table_bytes
+    if needed <= TABLE_BYTES or samples.count == 1:
+        return evaluation.pooled()
+    some = max(1, int(samples.count * TABLE_BYTES / needed))
+    parts = [
+        _pooled(network, samples.part(start, min(start + some, samples.count)), pool)
+        for start in range(0, samples.count, some)
+    ]
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+class _Evaluation:
+    """The tables of one image's samples."""
+
+    def __init__(self, network: LocalNetwork, samples: Samples, pool: ThreadPoolExecutor) -> None:
+        self._network, self._samples, self._pool = network, samples, pool
+        self._partitions = Partitions(samples)
+        self._layouts: dict[int, Layout] = {}
+        self._tables: dict[int, np.ndarray] = {}
+        sets = sets_of_steps(network, samples)
+        wanted = wanted_places(network, self._zeros_of_gates(sets))
+        self._lay_out(sets, wanted, [n for n in range(len(wanted)) if n not in self._layouts])
+
+    @property
+    def table_bytes(self) -> int:
+        """Most bytes of a step's table and of those it is made from."""
+        network, itemsize = self._network, np.dtype(np.float32).itemsize
+
+        def size(number: int) -> int:
+            return self._layouts[number].rows * network.channels_of(number) * itemsize
+
+        return max(
+            size(number) + sum(size(source) for source in self._sources_of(number))
+            for number in self._layouts
+        )
+
+    def _sources_of(self, number: int) -> Sequence[int]:
+        return self._network.steps[number - 1].inputs if number != IMAGE else ()
+
+    def pooled(self) -> list[np.ndarray]:
+        """What each global pooling gives for every sample."""
+        last_use = _last_uses(self._network)
+        for number in range(len(self._network.steps) + 1):
+            if number not in self._tables:
+                self._tables[number] = self._table(number)
+            for done in last_use.get(number, ()):
+                del self._tables[done]
+        return [
+            self._sums(pooling.step) / np.float32(pooling.divisor)
+            for pooling in self._network.poolings
+        ]
+
+    def _zeros_of_gates(self, sets: list[np.ndarray]) -> dict[int, np.ndarray]:
+        """Where factors that cost nothing to compute are zero in all samples."""
+        gates = _gates(self._network)
+        if not gates:
+            return {}
+        everywhere = [np.ones(len(places), bool) for places in sets]
+        self._lay_out(sets, everywhere, gates)
+        for number in gates:
+            self._tables[number] = self._table(number)
+        return {number: self._is_zero(number) for number in gates if number != IMAGE}
+
+    def _is_zero(self, number: int) -> np.ndarray:
+        layout = self._layouts[number]
+        used = self._tables[number][FIRST_ROW:].any(axis=1)
+        rows, columns = layout.shape
+        return np.bincount(layout.place, weights=used, minlength=rows * columns) == 0
+
+    def _lay_out(
+        self, sets: list[np.ndarray], wanted: Sequence[np.ndarray], steps: Sequence[int]
+    ) -> None:
+        numbers = {}
+        for number in steps:
+            numbers[number] = np.zeros(len(sets[number]), np.int32)
+            chosen = wanted[number]
+            numbers[number][chosen] = self._partitions.numbers_of(sets[number][chosen])
+        self._partitions.close()
+        for number in steps:
+            self._layouts[number] = lay_out(
+                self._network.shape_of(number), numbers[number], wanted[number], self._partitions
+            )
+
+    def _table(self, number: int) -> np.ndarray:
+        """All rows of a step's result, ``(rows, channels)``."""
+        layout = self._layouts[number]
+        if number == IMAGE:
+            values = self._samples.values(layout.place, layout.example)
+            return _with_first_rows(values)
+        step = self._network.steps[number - 1]
+        if isinstance(step.operation, Pointwise):
+            inputs = [self._rows_beside(source, number) for source in step.inputs]
+            return _with_first_rows(step.operation.function(inputs))
+        return self._windowed(step, step.operation, layout)
+
+    def _rows_beside(self, source: int, number: int) -> np.ndarray:
+        """The rows of an input that belong to the rows of a step, without the first ones."""
+        layout, before = self._layouts[number], self._layouts[source]
+        rows = self._tables[source]
+        if np.array_equal(before.start, layout.start):
+            return rows[FIRST_ROW:]
+        return rows.take(before.index(layout.place, layout.example, self._partitions.kinds), axis=0)
+
+    def _windowed(self, step: Step, operation: Windowed, layout: Layout) -> np.ndarray:
+        (source,) = step.inputs
+        rows, before = self._tables[source], self._layouts[source]
+        places = operation.window.places(before.shape)
+        result = np.zeros((layout.rows, step.channels), np.float32)
+        gathered = operation.window.places_count * rows.shape[1] * rows.itemsize
+        some = max(1, GATHERED_BYTES // gathered)
+
+        def compute(start: int) -> None:
+            these = slice(start, start + some)
+            index = before.index(
+                places[layout.place[these]],
+                layout.example[these, None],
+                self._partitions.kinds,
+            )
+            operation(rows, index, result[FIRST_ROW:][these])
+
+        for _ in self._pool.map(compute, range(0, len(layout.place), some)):
+            pass
+        return result
+
+    def _sums(self, number: int) -> np.ndarray:
+        """Sum over all places for every sample, float32 ``(samples, channels)``.
+
+        Places with the same partition are added first: all samples look them up together.
+        """
+        layout, rows = self._layouts[number], self._tables[number][FIRST_ROW:]
+        partitions = self._partitions
+        numbers = layout.partition[layout.place]
+        present = np.unique(numbers)
+        counts = partitions.counts[present]
+        first = np.zeros(len(partitions.counts), np.int64)
+        first[present] = np.cumsum(counts) - counts
+        kind = partitions.kinds[numbers, layout.example]
+        together = _selection(first[numbers] + kind, int(counts.sum())).T @ rows
+        index = first[present] + partitions.kinds[present].T
+        looked_up = sparse.csr_array(
+            (
+                np.ones(index.size, np.float32),
+                index.ravel(),
+                np.arange(len(index) + 1) * len(present),
+            ),
+            shape=(len(index), int(counts.sum())),
+        )
+        return np.asarray(looked_up @ together)
+
+
+def _selection(columns: np.ndarray, width: int) -> sparse.csr_array:
+    """One 1 per row, in these columns."""
+    ones = np.ones(len(columns), np.float32)
+    return sparse.csr_array((ones, columns, np.arange(len(columns) + 1)), (len(columns), width))
+
+
+def _with_first_rows(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((FIRST_ROW, values.shape[1]), values.dtype), values])
+
+
+def _gates(network: LocalNetwork) -> list[int]:
+    """Steps without a convolution before them that end up as a factor, and what they need."""
+    cheap = {IMAGE}
+    for number, step in enumerate(network.steps, start=1):
+        costly = isinstance(step.operation, (Convolution, Depthwise))
+        if not costly and cheap.issuperset(step.inputs):
+            cheap.add(number)
+    needed = {
+        source
+        for step in network.steps
+        if isinstance(step.operation, Pointwise) and step.operation.product
+        for source in step.inputs
+        if source in cheap
+    }
+    for number in range(len(network.steps), IMAGE, -1):
+        if number in needed:
+            needed.update(network.steps[number - 1].inputs)
+    return sorted(needed)
+
+
+def _last_uses(network: LocalNetwork) -> Mapping[int, list[int]]:
+    """Steps whose tables can go after a step is computed."""
+    last: dict[int, int] = {}
+    for number, step in enumerate(network.steps, start=1):
+        last.update(dict.fromkeys(step.inputs, number))
+    for pooling in network.poolings:
+        last.pop(pooling.step, None)
+    found: dict[int, list[int]] = {}
+    for source, number in last.items():
+        found.setdefault(number, []).append(source)
+    return found

@@ -1,0 +1,89 @@
+"""Every explanation of one decision, with its pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from pipeline.classify import Network
+from pipeline.explain.grad_cam import grad_cam
+from pipeline.explain.lime import ShownImage, explain_with_lime
+from pipeline.explain.maps import enlarged
+from pipeline.explain.perturbed import PerturbedScores
+from pipeline.explain.pictures import draw_cam, draw_tile, draw_top_regions, draw_weights
+from pipeline.explain.relevance import deletion_and_insertion, order_of, share_inside
+from pipeline.explain.score_cam import score_cam
+from pipeline.explain.superpixels import superpixels_of
+from pipeline.labels import LABELS, Label
+from pipeline.results import CamExplanation, Explanations
+from pipeline.types import ClassScores, FieldGeometry, FieldTile
+
+
+class Explainer:
+    """Explains what a network says, image by image."""
+
+    def __init__(self, network: Network, *, samples: int) -> None:
+        self._network = network
+        self._samples = samples
+        self._scores_of = PerturbedScores(network)
+
+    def __call__(
+        self, scores: ClassScores, geometry: FieldGeometry, seed: int
+    ) -> tuple[Explanations, dict[str, bytes]]:
+        """Explain the field's label on the tile that speaks most clearly for it.
+
+        Returns the numbers and the pictures as PNG, by name.
+        """
+        tile, label = geometry.tiles[scores.decisive_tile], scores.label
+        image = self._network.input_of(tile)
+        shown = ShownImage(image[0], superpixels_of(image[0], self._network.preprocessing))
+        lime = explain_with_lime(
+            tile, shown, label, self._scores_of, samples=self._samples, seed=seed
+        )
+        features, gradients = self._network.feature_gradients(image, LABELS.index(label))
+        grad = grad_cam(features, gradients)
+        score = score_cam(shown.image, features, label, self._scores_of)
+        orders = [np.argsort(-np.asarray(lime.weights), kind="stable")]
+        orders += [
+            order_of(enlarged(cam, len(shown.image)), shown.superpixels) for cam in (grad, score)
+        ]
+        areas = deletion_and_insertion(shown, orders, label, self._scores_of)
+        pictures = {
+            "tile": draw_tile(tile),
+            "top_regions": draw_top_regions(shown.superpixels, lime),
+            "weights": draw_weights(shown.superpixels, np.asarray(lime.weights)),
+            "grad_cam": draw_cam(grad, len(shown.image)),
+            "score_cam": draw_cam(score, len(shown.image)),
+        }
+        explanations = Explanations(
+            tile=scores.decisive_tile,
+            lime=lime.model_copy(update=areas[0]),
+            grad_cam=_record(grad, label, tile, areas[1]),
+            score_cam=_record(score, label, tile, areas[2]),
+            mr_ssim=similarity(grad, score, len(tile.pixels)),
+            pictures=sorted(pictures),
+        )
+        return explanations, pictures
+
+
+def _record(
+    cam: np.ndarray, label: Label, tile: FieldTile, areas: dict[str, float]
+) -> CamExplanation:
+    relevance = enlarged(cam, len(tile.pixels))
+    return CamExplanation(
+        label=label,
+        map=cam.tolist(),
+        inside_white_cells=share_inside(relevance, tile.white_cells),
+        inside_nuclei=share_inside(relevance, tile.nuclei),
+        **areas,
+    )
+
+
+def similarity(first: np.ndarray, second: np.ndarray, size: int) -> float:
+    """Structural similarity (Wang et al. 2004) of two maps in 0..1, enlarged to the image.
+
+    Di Giammarco et al. 2024 compare Grad-CAM and Score-CAM so.
+    """
+    return float(
+        structural_similarity(enlarged(first, size), enlarged(second, size), data_range=1.0)
+    )
