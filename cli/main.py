@@ -18,6 +18,7 @@ COMMANDS = {
     "submit": "cli.submit:submit",
     "status": "cli.runs:status",
     "show": "cli.show:show",
+    "explain": "cli.explain:explain",
     "resume": "cli.runs:resume",
     "retry": "cli.runs:retry",
     "cancel": "cli.runs:cancel",

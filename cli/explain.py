@@ -1,0 +1,135 @@
+"""``screen explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import bundle_option, json_option
+from cli.output import print_json
+
+if TYPE_CHECKING:
+    from pipeline.analyse import Analyser, Analysis
+    from pipeline.results import Box, Explanations, ImageAnalysis
+
+#: Longest side of a picture.
+PICTURE_SIDE = 900
+
+#: Layers and what they show.
+LAYERS = {
+    "top_regions": "LIME: the regions that speak most for the label",
+    "weights": "LIME: all regions, red for the label, blue against it",
+    "grad_cam": "Grad-CAM: dark blue none, yellow strong",
+    "score_cam": "Score-CAM: dark blue none, yellow strong",
+}
+
+
+@click.command(epilog="Examples: screen explain smear.jpg; screen explain smear.jpg --show")
+@click.argument(
+    "image", metavar="IMAGE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@bundle_option
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the pictures; default: a folder beside the image, named after it.",
+)
+@click.option(
+    "--samples",
+    default=4000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Perturbed images LIME is fitted to.",
+)
+@click.option("--show", is_flag=True, help="Open the pictures.")
+@json_option
+def explain(
+    image: Path, bundle: Path | None, out: Path | None, samples: int, show: bool, as_json: bool
+) -> None:
+    """Explain what the model says of one image.
+
+    Judges IMAGE as a run would and writes a picture per explanation: LIME, Grad-CAM and Score-CAM.
+    """
+    from pipeline.analyse import open_analyser
+    from pipeline.bundle import default_bundle
+    from pipeline.errors import ConfigurationError
+    from pipeline.explain.pictures import laid_over
+    from pipeline.results import AnalysisOptions
+    from pipeline.threads import one_thread
+    from worker.settings import load_settings
+
+    chosen = bundle or load_settings().bundle or default_bundle()
+    analyser = open_analyser(str(chosen), AnalysisOptions(explain="all", lime_samples=samples))
+    with one_thread():
+        analysis = _analysed(analyser, image)
+    result, explanations = analysis.result, analysis.result.explanations
+    if explanations is None or result.geometry is None:
+        raise ConfigurationError(f"{chosen} explains nothing; name another --bundle")
+    out = out or image.with_name(f"{image.stem}-explained")
+    out.mkdir(parents=True, exist_ok=True)
+    size = _picture_size(result.geometry.tiles[explanations.tile].box)
+    written = []
+    for name in LAYERS:
+        path = out / f"{name}.png"
+        path.write_bytes(laid_over(analysis.pictures["tile"], analysis.pictures[name], size))
+        written.append(path)
+    if as_json:
+        answer = result.model_dump(mode="json")
+        print_json({**answer, "pictures": [str(path) for path in written]})
+    else:
+        _say(result, explanations, written)
+    if show:
+        for path in written:
+            click.launch(str(path))
+
+
+def _analysed(analyser: Analyser, image: Path) -> Analysis:
+    from pipeline.errors import BadInputError
+
+    try:
+        return analyser(image.read_bytes())
+    except OSError as error:
+        raise BadInputError("unreadable", f"{image} cannot be read: {error.strerror}") from error
+    except BadInputError as error:
+        raise BadInputError(error.reason, f"{image}: {error}") from error
+
+
+def _picture_size(box: Box) -> tuple[int, int]:
+    scale = PICTURE_SIDE / max(box.width, box.height)
+    return max(1, round(box.width * scale)), max(1, round(box.height * scale))
+
+
+def _say(result: ImageAnalysis, explanations: Explanations, written: list[Path]) -> None:
+    from pipeline.labels import DISPLAY_NAMES
+    from pipeline.report.words import reason_in_words
+    from pipeline.results import DISCLAIMER
+
+    lime, confidence = explanations.lime, result.confidence
+    if result.label and result.probabilities and confidence:
+        share = result.probabilities[result.label]
+        click.echo(f"{DISPLAY_NAMES[result.label]}, {share:.1%}, {confidence.flag} confidence")
+        for reason in confidence.reasons:
+            click.echo(f"  {reason_in_words(reason)}")
+    rows = {"LIME": lime, "Grad-CAM": explanations.grad_cam, "Score-CAM": explanations.score_cam}
+    click.echo("\n            white cells  nuclei  deletion  insertion")
+    for name, found in rows.items():
+        if found is not None:
+            shares = f"{_share(found.inside_white_cells):>11}{_share(found.inside_nuclei):>8}"
+            click.echo(
+                f"{name:12}{shares}{_share(found.deletion):>10}{_share(found.insertion):>11}"
+            )
+    click.echo(
+        f"\nLIME: {lime.samples} samples, fit R² {lime.fit:.3f}, stability {_share(lime.stability)}"
+    )
+    if lime.malignancy and not lime.malignancy.top_regions:
+        click.echo("No region argues for malignancy.")
+    click.echo(f"Grad-CAM and Score-CAM: structural similarity {explanations.mr_ssim:.3f}\n")
+    for path, words in zip(written, LAYERS.values(), strict=True):
+        click.echo(f"{path}  {words}")
+    click.echo(DISCLAIMER)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
