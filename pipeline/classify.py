@@ -33,6 +33,7 @@ class Network:
 
         self.model = model
         self.preprocessing = preprocessing
+        self.feature_map_layer = feature_map_layer
         inner = keras.Model(
             model.inputs,
             [model.get_layer(embedding_layer).output, model.outputs[0]],
