@@ -116,6 +116,9 @@ def train(
     for --weights.
     """
     from cli.download import fetch_weights
+    from pipeline.quiet import load_keras
+
+    load_keras()
     from pipeline.training.run import TrainingOptions
     from pipeline.training.run import train as run_training
 

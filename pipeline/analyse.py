@@ -15,6 +15,7 @@ from pipeline.explain.pictures import draw_field
 from pipeline.geometry import fit_field
 from pipeline.labels import LABELS
 from pipeline.quality import measure_quality
+from pipeline.quiet import load_keras
 from pipeline.results import (
     AnalysisOptions,
     Box,
@@ -105,6 +106,7 @@ def open_analyser(bundle: str, options: AnalysisOptions) -> Analyser:
     """
     # One thread per network whatever the machine: sums then run in one order, and the number of
     # workers, not a thread pool inside each, decides how many cores are used.
+    load_keras()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
 from pipeline.preprocess import Preprocessing, network_input, view_of
+from pipeline.quiet import load_keras
 from pipeline.types import ClassScores, FieldGeometry, FieldTile
 
 
@@ -28,6 +29,7 @@ class Network:
         embedding_layer: str,
         feature_map_layer: str,
     ) -> None:
+        load_keras()
         import keras
         import tensorflow as tf
 
@@ -51,6 +53,7 @@ class Network:
     @classmethod
     def load(cls, path: Path, **layers: Any) -> Network:
         """Read a ``.keras`` file; refuses files that carry code (Keras' safe mode)."""
+        load_keras()
         import keras
 
         # Makes this project's layers known to Keras.

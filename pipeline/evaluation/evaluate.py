@@ -21,6 +21,7 @@ from pipeline.evaluation.options import EvaluationOptions, JudgedPart
 from pipeline.evaluation.protocols import Part, Protocol, parts_of, protocol_named
 from pipeline.evaluation.record import JUDGING, content_of, write_record
 from pipeline.labels import LABELS
+from pipeline.quiet import load_keras
 from pipeline.references import additions_of
 from pipeline.training.data import contents_of
 
@@ -199,6 +200,7 @@ def _train(
     Training uses all processors; judging, as in a worker, one thread, and TensorFlow lets a process
     choose only once. The process also takes its memory with it.
     """
+    load_keras()
     from pipeline.training.run import TrainingOptions
 
     chosen = TrainingOptions(
@@ -237,6 +239,7 @@ def _train(
 
 def _train_and_tell(options: Any, told: Connection) -> None:
     """In the training process: train, and tell the other end what is going on."""
+    load_keras()
     from pipeline.training.run import train
 
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -49,6 +49,12 @@ class ShownImage:
         return SuperpixelSamples(self.image, hidden, self.superpixels, patterns)
 
     @property
+    def idle(self) -> np.ndarray:
+        """Superpixels that look the same on and off, bool ``(superpixels,)``."""
+        changes = (self.image != hidden_colours(self.image, self.superpixels)).any(axis=2)
+        return np.bincount(self.superpixels.ravel(), weights=changes.ravel()) == 0
+
+    @property
     def count(self) -> int:
         """How many superpixels there are."""
         return int(self.superpixels.max()) + 1
@@ -67,7 +73,10 @@ def explain_with_lime(
     patterns = draw_patterns(shown.count, samples, seed)
     scores = scores_of(shown.samples(patterns))
     targets = np.column_stack([scores[:, LABELS.index(label)], 1 - scores[:, _BENIGN]])
-    whole, malignancy = fit_surrogates(patterns, targets)
+    # Samples are too few to give what changes nothing a weight of exactly zero.
+    whole, malignancy = (
+        without(surrogate, shown.idle) for surrogate in fit_surrogates(patterns, targets)
+    )
     relevance = enlarged(np.abs(whole.weights)[shown.superpixels], len(tile.pixels))
     return LimeExplanation(
         label=label,
@@ -75,7 +84,7 @@ def explain_with_lime(
         seed=seed,
         superpixels=_png_of(shown.superpixels),
         malignancy=_record(malignancy, shown.superpixels),
-        stability=_stability(patterns, targets[:, :1]),
+        stability=_stability(patterns, targets[:, :1], shown.idle),
         **_record(whole, shown.superpixels).model_dump(),
         inside_white_cells=share_inside(relevance, tile.white_cells),
         inside_nuclei=share_inside(relevance, tile.nuclei),
@@ -99,10 +108,15 @@ def top_regions(weights: np.ndarray) -> list[int]:
     return [int(number) for number in order if weights[number] > 0]
 
 
-def _stability(patterns: np.ndarray, targets: np.ndarray) -> float | None:
+def without(surrogate: Surrogate, idle: np.ndarray) -> Surrogate:
+    """The surrogate with no weight on idle superpixels."""
+    return replace(surrogate, weights=np.where(idle, 0.0, surrogate.weights))
+
+
+def _stability(patterns: np.ndarray, targets: np.ndarray, idle: np.ndarray) -> float | None:
     """How far explanations of a thousand samples each have top regions in common, 0 to 1."""
     tops = [
-        set(top_regions(fit_surrogates(patterns[part], targets[part])[0].weights))
+        set(top_regions(without(fit_surrogates(patterns[part], targets[part])[0], idle).weights))
         for part in (slice(start, start + USUAL_SAMPLES) for start in _starts(len(patterns)))
     ]
     pairs = list(combinations(tops, 2))

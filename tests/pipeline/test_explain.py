@@ -148,6 +148,19 @@ def test_lime_is_the_same_for_the_same_seed_and_lists_what_speaks_for_the_label(
         )
 
 
+def test_what_changes_nothing_has_no_weight(network, tile, shown):
+    image = shown.image.copy()
+    half = np.arange(SIZE) < SIZE // 2
+    image[half] = 0.0
+    superpixels = np.where(half[:, None], 0, shown.superpixels + 1)
+    superpixels = np.unique(superpixels, return_inverse=True)[1].reshape(SIZE, SIZE)
+    found = lime(network, tile, ShownImage(image, superpixels))
+    assert found.weights[0] == 0
+    assert found.malignancy.weights[0] == 0
+    assert 0 not in [region.number for region in found.top_regions]
+    assert any(found.weights)
+
+
 def test_stability_is_what_other_seeds_have_in_common(network, tile, shown):
     assert lime(network, tile, shown, samples=999).stability is None
     found = lime(network, tile, shown, samples=3000)
