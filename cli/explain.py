@@ -23,6 +23,7 @@ LAYERS = {
     "weights": "LIME: all regions, red for the label, blue against it",
     "grad_cam": "Grad-CAM: dark blue none, yellow strong",
     "score_cam": "Score-CAM: dark blue none, yellow strong",
+    "similarity": "Metric-Grad-CAM: what makes it similar to its nearest references",
 }
 
 

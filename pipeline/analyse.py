@@ -75,7 +75,10 @@ class Analyser:
         explanations = None
         pictures = {"field": draw_field(image)}
         if self._wants_explanation(confidence):
-            explanations, drawn = self._explain(scores, geometry, seed_of(image))
+            names = [neighbour.id for neighbour in neighbours.nearest]
+            slopes = references.similarity_gradients(names)
+            similar = dict(zip(names, slopes, strict=True))
+            explanations, drawn = self._explain(scores, geometry, similar, seed_of(image))
             pictures |= drawn
             confidence = doubted(confidence, explanations)
 

@@ -49,6 +49,9 @@ class Network:
             _feature_gradients_of(model, feature_map_layer),
             input_signature=[*signature, tf.TensorSpec((), tf.int32)],
         )
+        self._similarity_gradients: Callable[..., Any] = tf.function(
+            _similarity_gradients_of(model, feature_map_layer, embedding_layer)
+        )
 
     @classmethod
     def load(cls, path: Path, **layers: Any) -> Network:
@@ -86,6 +89,34 @@ class Network:
         """
         features, gradients = self._feature_gradients(image, number)
         return features.numpy()[0].astype(np.float64), gradients.numpy()[0].astype(np.float64)
+
+    def similarity_gradients(self, image: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Gradients of ``directions @ embedding`` with respect to the last feature map.
+
+        ``directions``: ``(n, dimensions)``. Float64 ``(n, rows, columns, channels)``.
+        """
+        found = self._similarity_gradients(image, directions.astype(np.float32))
+        return np.stack([gradient.numpy()[0] for gradient in found]).astype(np.float64)
+
+
+def _similarity_gradients_of(
+    model: Any, feature_map_layer: str, embedding_layer: str
+) -> Callable[[Any, Any], Any]:
+    """Build the function behind ``Network.similarity_gradients``."""
+    import keras
+    import tensorflow as tf
+
+    layers = [model.get_layer(name).output for name in (feature_map_layer, embedding_layer)]
+    inner = keras.Model(model.inputs, layers)
+
+    def gradients_of(image: Any, directions: Any) -> Any:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(image)
+            features, embedding = inner(image, training=False)
+            along = tf.unstack(tf.linalg.matvec(directions, embedding[0]))
+        return [tape.gradient(value, features) for value in along]
+
+    return gradients_of
 
 
 def _feature_gradients_of(model: Any, feature_map_layer: str) -> Callable[[Any, Any], Any]:

@@ -114,6 +114,14 @@ class References:
         """Scale embeddings ``(..., dimensions)`` so that the references span 0 to 1; float64."""
         return (embeddings.astype(np.float64) - self._minimum) / self._extent  # type: ignore[attr-defined]
 
+    def similarity_gradients(self, ids: Sequence[str]) -> np.ndarray:
+        """How an embedding's similarity to references changes with it, ``(ids, dimensions)``.
+
+        The similarity is the scalar product of both, scaled so that the references span 0 to 1.
+        """
+        rows = [self.ids.index(name) for name in ids]
+        return self.normalise(self.embeddings[rows]) / self._extent  # type: ignore[attr-defined]
+
     def nearest(self, embedding: np.ndarray, n_close: int) -> Neighbours:
         """Find the ``n_close`` nearest references of ``embedding`` ``(dimensions,)``.
 

@@ -203,6 +203,15 @@ class CamExplanation(Relevance):
     map: list[list[float]] = Field(description="rows of the map, 0 to 1, at feature-map resolution")
 
 
+class SimilarityMap(Record):
+    """What makes the image similar to a reference (Zhu, Yang, Chen 2021)."""
+
+    id: str = Field(description="name of the reference")
+    map: str = Field(
+        description="grey PNG of 8 bits in base64 at feature-map resolution; 255 is the strongest"
+    )
+
+
 class Explanations(Record):
     """Why the network decided as it did, for one tile."""
 
@@ -214,6 +223,9 @@ class Explanations(Record):
         default=None,
         description="structural similarity of the two class activation maps, -1 to 1 "
         "(Di Giammarco et al. 2024)",
+    )
+    similarity: list[SimilarityMap] = Field(
+        default=[], description="one for each of the nearest references"
     )
     pictures: list[str] = Field(description="names of the pictures that belong to the explanation")
 

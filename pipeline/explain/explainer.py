@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from skimage.metrics import structural_similarity
 
 from pipeline.classify import Network
 from pipeline.explain.grad_cam import grad_cam
 from pipeline.explain.lime import ShownImage, explain_with_lime
-from pipeline.explain.maps import enlarged
+from pipeline.explain.maps import enlarged, grey_png, scaled_to_one
 from pipeline.explain.perturbed import PerturbedScores
 from pipeline.explain.pictures import draw_cam, draw_tile, draw_top_regions, draw_weights
 from pipeline.explain.relevance import deletion_and_insertion, order_of, share_inside
 from pipeline.explain.score_cam import score_cam
 from pipeline.explain.superpixels import superpixels_of
 from pipeline.labels import LABELS, Label
-from pipeline.results import CamExplanation, Explanations
+from pipeline.results import CamExplanation, Explanations, SimilarityMap
 from pipeline.types import ClassScores, FieldGeometry, FieldTile
 
 
@@ -28,10 +30,16 @@ class Explainer:
         self._scores_of = PerturbedScores(network)
 
     def __call__(
-        self, scores: ClassScores, geometry: FieldGeometry, seed: int
+        self,
+        scores: ClassScores,
+        geometry: FieldGeometry,
+        similar: Mapping[str, np.ndarray],
+        seed: int,
     ) -> tuple[Explanations, dict[str, bytes]]:
         """Explain the field's label on the tile that speaks most clearly for it.
 
+        ``similar``: for the nearest references, by name, how the similarity to each changes with
+        the embedding, ``(dimensions,)``.
         Returns the numbers and the pictures as PNG, by name.
         """
         tile, label = geometry.tiles[scores.decisive_tile], scores.label
@@ -43,6 +51,11 @@ class Explainer:
         features, gradients = self._network.feature_gradients(image, LABELS.index(label))
         grad = grad_cam(features, gradients)
         score = score_cam(shown.image, features, label, self._scores_of)
+        directions = np.stack(list(similar.values()))
+        alike = [
+            grad_cam(features, slope)
+            for slope in self._network.similarity_gradients(image, directions)
+        ]
         orders = [np.argsort(-np.asarray(lime.weights), kind="stable")]
         orders += [
             order_of(enlarged(cam, len(shown.image)), shown.superpixels) for cam in (grad, score)
@@ -54,6 +67,7 @@ class Explainer:
             "weights": draw_weights(shown.superpixels, np.asarray(lime.weights)),
             "grad_cam": draw_cam(grad, len(shown.image)),
             "score_cam": draw_cam(score, len(shown.image)),
+            "similarity": draw_cam(scaled_to_one(np.mean(alike, axis=0)), len(shown.image)),
         }
         explanations = Explanations(
             tile=scores.decisive_tile,
@@ -61,6 +75,10 @@ class Explainer:
             grad_cam=_record(grad, label, tile, areas[1]),
             score_cam=_record(score, label, tile, areas[2]),
             mr_ssim=similarity(grad, score, len(tile.pixels)),
+            similarity=[
+                SimilarityMap(id=name, map=grey_png(np.rint(255 * cam).astype(np.uint8)))
+                for name, cam in zip(similar, alike, strict=True)
+            ],
             pictures=sorted(pictures),
         )
         return explanations, pictures

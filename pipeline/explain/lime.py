@@ -9,16 +9,13 @@ a thousand each would agree is reported with them.
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from PIL import Image
 
 from pipeline.explain.exact import SuperpixelSamples
-from pipeline.explain.maps import enlarged
+from pipeline.explain.maps import enlarged, grey_png
 from pipeline.explain.perturbed import PerturbedScores
 from pipeline.explain.relevance import share_inside
 from pipeline.explain.superpixels import hidden_colours
@@ -78,11 +75,12 @@ def explain_with_lime(
         without(surrogate, shown.idle) for surrogate in fit_surrogates(patterns, targets)
     )
     relevance = enlarged(np.abs(whole.weights)[shown.superpixels], len(tile.pixels))
+    dtype = np.uint8 if shown.count <= 256 else np.uint16
     return LimeExplanation(
         label=label,
         samples=samples,
         seed=seed,
-        superpixels=_png_of(shown.superpixels),
+        superpixels=grey_png(shown.superpixels.astype(dtype)),
         malignancy=_record(malignancy, shown.superpixels),
         stability=_stability(patterns, targets[:, :1], shown.idle),
         **_record(whole, shown.superpixels).model_dump(),
@@ -151,16 +149,3 @@ def _region(number: int, superpixels: np.ndarray, weight: float) -> Region:
         height=int(rows.max() - rows.min()) + 1,
     )
     return Region(number=number, weight=weight, area=len(rows) / superpixels.size, box=box)
-
-
-def _png_of(superpixels: np.ndarray) -> str:
-    dtype = np.uint8 if superpixels.max() < 256 else np.uint16
-    buffer = io.BytesIO()
-    Image.fromarray(superpixels.astype(dtype)).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def superpixels_of_png(text: str) -> np.ndarray:
-    """Superpixels as they are stored in a result; int ``(size, size)``."""
-    with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as stored:
-        return np.asarray(stored).astype(int)

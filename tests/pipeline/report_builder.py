@@ -11,7 +11,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.canonical import canonical_bytes
+from pipeline.explain.maps import grey_png
 from pipeline.labels import LABELS, Label
 from pipeline.report import build_report, report_schema
 from pipeline.results import (
@@ -31,6 +34,7 @@ from pipeline.results import (
     PatientReport,
     Quality,
     Region,
+    SimilarityMap,
     Surrogate,
     Tile,
 )
@@ -227,7 +231,8 @@ def _explanations(label: Label) -> Explanations:
             label=label, map=[[0.0, 0.25], [0.5, 1.0]], inside_white_cells=0.66
         ),
         mr_ssim=0.82,
-        pictures=["grad_cam", "score_cam", "tile", "top_regions", "weights"],
+        similarity=[SimilarityMap(id=f"{label}-0000", map=grey_png(np.eye(2, dtype=np.uint8)))],
+        pictures=["grad_cam", "score_cam", "similarity", "tile", "top_regions", "weights"],
     )
 
 

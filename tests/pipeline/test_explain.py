@@ -15,9 +15,9 @@ from pipeline.explain.lime import (
     ShownImage,
     draw_patterns,
     explain_with_lime,
-    superpixels_of_png,
     top_regions,
 )
+from pipeline.explain.maps import of_grey_png
 from pipeline.explain.perturbed import PerturbedScores
 from pipeline.explain.pictures import (
     draw_cam,
@@ -31,6 +31,7 @@ from pipeline.explain.score_cam import score_cam
 from pipeline.explain.superpixels import hidden_colours, superpixels_of
 from pipeline.explain.surrogate import fit_surrogates
 from pipeline.labels import LABELS
+from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing
 from pipeline.results import Confidence
 from pipeline.types import ClassScores, FieldGeometry, FieldTile, Rectangle
@@ -131,7 +132,7 @@ def test_lime_is_the_same_for_the_same_seed_and_lists_what_speaks_for_the_label(
     first, again = (lime(network, tile, shown) for _ in range(2))
     assert first == again
     assert len(first.weights) == shown.count
-    np.testing.assert_array_equal(superpixels_of_png(first.superpixels), shown.superpixels)
+    np.testing.assert_array_equal(of_grey_png(first.superpixels), shown.superpixels)
     weights = [region.weight for region in first.top_regions]
     assert weights == sorted(weights, reverse=True)
     assert all(weight > 0 for weight in weights)
@@ -216,6 +217,32 @@ def test_grad_cam_follows_from_finite_differences_of_the_logit(network, tile):
     np.testing.assert_allclose(cam, expected / expected.max(), atol=1e-4)
 
 
+def test_similarity_maps_follow_from_finite_differences_of_the_similarity(network, tile):
+    import keras
+
+    image = network.input_of(tile)
+    features, _ = network.feature_gradients(image, 0)
+    rng = np.random.default_rng(8)
+    stored = rng.uniform(0, 1, (4, 8)).astype(np.float32)
+    references = References(stored, np.zeros(4, np.int8), ("a", "b", "c", "d"))
+    slopes = references.similarity_gradients(["c", "a"])
+    gradients = network.similarity_gradients(image, slopes)
+    assert gradients.shape == (2, *features.shape)
+    tail = keras.Model(
+        network.model.get_layer("features").output, network.model.get_layer("embedding").output
+    )
+
+    def similarity(values: np.ndarray) -> np.ndarray:
+        embedding = np.asarray(tail(values[None].astype(np.float32)))
+        return references.normalise(stored[[2, 0]]) @ references.normalise(embedding)[0]
+
+    # The head is linear between kinks, so that large steps are exact but for rounding.
+    for _ in range(5):
+        step = 1e-2 * rng.normal(size=features.shape)
+        expected = (similarity(features + step) - similarity(features - step)) / 2
+        np.testing.assert_allclose((gradients * step).sum(axis=(1, 2, 3)), expected, atol=2e-5)
+
+
 def test_score_cam_weighs_channels_by_the_masked_image(network, tile):
     image = network.input_of(tile)
     features, _ = network.feature_gradients(image, 0)
@@ -269,14 +296,18 @@ def explained(network, tile):
     geometry = FieldGeometry("as_is", None, True, (tile,))
     probabilities = network.probabilities(tile.pixels[None] / np.float32(255)).astype(np.float64)
     scores = ClassScores("pre_b", probabilities[0], np.zeros(8, np.float32), probabilities, 0)
-    return Explainer(network, samples=60)(scores, geometry, 1)
+    similar = {"a.jpg": np.ones(8), "b.jpg": np.zeros(8)}
+    return Explainer(network, samples=60)(scores, geometry, similar, 1)
 
 
 def test_an_explanation_carries_numbers_and_readable_pictures(explained):
     explanations, pictures = explained
     assert explanations.lime.label == explanations.grad_cam.label == "pre_b"
     assert -1 <= explanations.mr_ssim <= 1
-    layers = ["grad_cam", "score_cam", "top_regions", "weights"]
+    layers = ["grad_cam", "score_cam", "similarity", "top_regions", "weights"]
+    assert [one.id for one in explanations.similarity] == ["a.jpg", "b.jpg"]
+    strongest = [of_grey_png(one.map).max() for one in explanations.similarity]
+    assert strongest == [255, 0]
     assert explanations.pictures == sorted(pictures) == sorted([*layers, "tile"])
     for name, content in pictures.items():
         with Image.open(io.BytesIO(content)) as picture:

@@ -119,10 +119,10 @@ def test_the_page_says_what_the_report_says(usual: PatientReport) -> None:
 
 def test_an_image_shows_its_pictures_and_cells(usual: PatientReport) -> None:
     page = parsed(report_on([ok_image(white_cells=9)]))
-    # The field, the explained tile once, and four layers over it.
-    assert len(page.all("image")) == 6
+    # The field, the explained tile once, and five layers over it.
+    assert len(page.all("image")) == 7
     used = [use["href"] for use in page.all("use")]
-    assert used == 4 * ["#tile-1", "#cells-1"]
+    assert used == 5 * ["#tile-1", "#cells-1"]
     assert "9 white cells outlined" in page.words
     paths = [path["d"] or "" for path in page.all("path")]
     # A halo and a line for whole cells, the same for the one that is cut by the edge, and all of
@@ -185,7 +185,7 @@ def test_lost_pictures_are_said_to_be_missing() -> None:
     page = Page(report_page(report_on([ok_image()]), no_picture, None))
     assert page.all("image") == []
     assert "The picture of the field is not stored." in page.words
-    assert page.words.count("The picture is not stored.") == 4
+    assert page.words.count("The picture is not stored.") == 5
 
 
 def test_bytes_that_are_no_picture_are_not_embedded() -> None:
