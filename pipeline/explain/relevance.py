@@ -26,7 +26,8 @@ def share_inside(relevance: np.ndarray, mask: np.ndarray) -> float | None:
     total = float(relevance.sum())
     if total <= 0 or not mask.any():
         return None
-    return float(relevance[mask].sum()) / total
+    # Sums in another order may differ in the last digit.
+    return min(1.0, float(relevance[mask].sum()) / total)
 
 
 def deletion_and_insertion(
@@ -42,7 +43,7 @@ def deletion_and_insertion(
     # Explanation, hidden or shown, how many of them, superpixel.
     patterns = np.stack([ranks >= done, ranks < done], axis=1)
     scores = scores_of(shown.samples(patterns.reshape(-1, shown.count)))[:, LABELS.index(label)]
-    areas = scores.reshape(len(orders), 2, -1).mean(axis=2)
+    areas = np.clip(scores.reshape(len(orders), 2, -1).mean(axis=2), 0.0, 1.0)
     return [{"deletion": float(hidden), "insertion": float(seen)} for hidden, seen in areas]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.bundle import (
     read_model_record,
     write_bundle,
 )
-from pipeline.calibration_part import CalibrationPart
+from pipeline.calibration_part import QUALITY_FIELDS, CalibrationPart
 from pipeline.confidence import Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
@@ -96,7 +97,7 @@ def test_calibration_images_are_kept_under_the_digest_and_older_bundles_have_non
     part = CalibrationPart(
         embeddings=np.ones((3, 2), np.float32),
         probabilities=np.full((3, 4), 0.25),
-        qualities=np.zeros((3, 5)),
+        qualities=np.zeros((3, len(QUALITY_FIELDS))),
         labels=np.zeros(3, np.int8),
         visible=np.ones(3),
         scale_known=np.ones(3, bool),
@@ -108,6 +109,8 @@ def test_calibration_images_are_kept_under_the_digest_and_older_bundles_have_non
     again = load_bundle(kept.directory).load_calibration()
     np.testing.assert_array_equal(again.embeddings, part.embeddings)
     assert again.sources == part.sources
+    with pytest.raises(ConfigurationError, match="another version"):
+        replace(part, qualities=np.zeros((3, 5)))
     (kept.directory / "calibration.npz").write_bytes(b"changed")
     with pytest.raises(ConfigurationError, match=r"calibration\.npz"):
         load_bundle(kept.directory)

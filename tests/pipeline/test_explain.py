@@ -390,4 +390,8 @@ def test_share_inside_is_null_where_it_means_nothing():
     relevance = np.array([[3.0, 1.0]])
     assert share_inside(relevance, np.array([[True, False]])) == 0.75
     assert share_inside(relevance, np.array([[False, False]])) is None
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = np.pad(rng.uniform(0, 1, (21, 21)), 3)
+        assert share_inside(values, values > 0) <= 1.0
     assert share_inside(np.zeros((1, 2)), np.array([[True, False]])) is None
