@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from cli.explain import LAYERS, explain
+from cli.explain import LAYERS
 from pipeline.samples import write_samples
 
 
@@ -20,30 +21,36 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*/*.png"))
 
 
+def screen(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which may choose TensorFlow's threads."""
+    command = [sys.executable, "-m", "cli.main", "explain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
 def test_an_image_is_explained_with_a_picture_for_each_explanation(
     image: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(image), "--out", str(tmp_path / "why"), "--samples", "200"]
-    result = CliRunner().invoke(explain, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    result = screen(image, "--out", tmp_path / "why", "--samples", 200)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
     for words in ("LIME: 200 samples", "Score-CAM", "not a diagnosis"):
-        assert words in result.output
+        assert words in result.stdout
     for name in LAYERS:
         with Image.open(tmp_path / "why" / f"{name}.png") as picture:
             assert max(picture.size) == 900
             # The field's own proportions, not the square the network is shown.
             assert picture.size[0] > picture.size[1]
 
-    again = CliRunner().invoke(explain, [*arguments, "--json"], catch_exceptions=False)
-    answer = json.loads(again.stdout)
+
+def test_json_names_the_pictures(image: Path, tmp_path: Path) -> None:
+    result = screen(image, "--out", tmp_path / "why", "--samples", 200, "--json")
+    answer = json.loads(result.stdout)
     assert answer["explanations"]["lime"]["samples"] == 200
     assert [Path(path).stem for path in answer["pictures"]] == list(LAYERS)
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
-    from cli.main import cli
-
     (tmp_path / "notes.jpg").write_bytes(b"no image")
-    result = CliRunner().invoke(cli, ["explain", str(tmp_path / "notes.jpg")])
-    assert result.exit_code == 1
-    assert "notes.jpg: the content is no image" in result.output
+    result = screen(tmp_path / "notes.jpg")
+    assert result.returncode == 1
+    assert "notes.jpg: the content is no image" in result.stderr
