@@ -35,7 +35,7 @@ LAYERS = {
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the pictures; default: a folder beside the image, named after it.",
+    help="Folder of the pictures; default: ./explanations/ and the name of the image.",
 )
 @click.option(
     "--samples",
@@ -68,7 +68,8 @@ def explain(
     result, explanations = analysis.result, analysis.result.explanations
     if explanations is None or result.geometry is None:
         raise ConfigurationError(f"{chosen} explains nothing; name another --bundle")
-    out = out or image.with_name(f"{image.stem}-explained")
+    # Not beside the image: in an archive the pictures would be screened with the next run.
+    out = out or Path("explanations") / image.stem
     out.mkdir(parents=True, exist_ok=True)
     size = _picture_size(result.geometry.tiles[explanations.tile].box)
     written = []

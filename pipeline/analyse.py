@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,7 +50,11 @@ class Analyser:
         self._bundle = bundle
         self._network = network
         self._options = options
-        self._explain = Explainer(network, samples=options.lime_samples)
+
+    @cached_property
+    def _explain(self) -> Explainer:
+        # Taking the network apart is left to the first image that is explained.
+        return Explainer(self._network, samples=self._options.lime_samples)
 
     @property
     def model(self) -> ModelRecord:

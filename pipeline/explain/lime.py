@@ -10,6 +10,7 @@ a thousand each would agree is reported with them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -42,13 +43,17 @@ class ShownImage:
 
     def samples(self, patterns: np.ndarray) -> SuperpixelSamples:
         """The image with superpixels switched off; bool ``(samples, superpixels)``."""
-        hidden = hidden_colours(self.image, self.superpixels)
-        return SuperpixelSamples(self.image, hidden, self.superpixels, patterns)
+        return SuperpixelSamples(self.image, self.hidden, self.superpixels, patterns)
 
-    @property
+    @cached_property
+    def hidden(self) -> np.ndarray:
+        """The image with every superpixel switched off, like ``image``."""
+        return hidden_colours(self.image, self.superpixels)
+
+    @cached_property
     def idle(self) -> np.ndarray:
         """Superpixels that look the same on and off, bool ``(superpixels,)``."""
-        changes = (self.image != hidden_colours(self.image, self.superpixels)).any(axis=2)
+        changes = (self.image != self.hidden).any(axis=2)
         return np.bincount(self.superpixels.ravel(), weights=changes.ravel()) == 0
 
     @property

@@ -46,13 +46,11 @@ class PerturbedScores:
         return found.astype(np.float64)
 
     def _in_batches(self, samples: Samples) -> np.ndarray:
-        rows, columns = samples.shape
-        pixels = np.arange(rows * columns)
         found = []
         for start in range(0, samples.count, BATCH_SIZE):
-            # The last batch is filled up with the last sample.
-            numbers = np.minimum(np.arange(start, start + BATCH_SIZE), samples.count - 1)
-            flat = samples.values(np.tile(pixels, BATCH_SIZE), np.repeat(numbers, len(pixels)))
-            batch = flat.reshape(BATCH_SIZE, rows, columns, -1)
-            found.append(self._network.probabilities(batch)[: samples.count - start])
+            some = samples.part(start, min(start + BATCH_SIZE, samples.count))
+            # The last batch is filled up with its last sample.
+            missing = BATCH_SIZE - some.count
+            batch = np.pad(some.images(), ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge")
+            found.append(self._network.probabilities(batch)[: some.count])
         return np.concatenate(found)

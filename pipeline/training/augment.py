@@ -51,22 +51,13 @@ def turned_and_spoilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
     ``image``: uint8 ``(height, width, 3)``. The result has the same shape and dtype.
     """
-    height, width = image.shape[:2]
-    if rng.random() < 0.5:
-        image = image[:, ::-1]
-    if rng.random() < 0.5:
-        image = image[::-1]
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, rng.uniform(0, 360), 1.0)
-    turned = cv2.warpAffine(
-        np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR
-    )
+    turned = _mirrored_and_turned(image, rng, cv2.BORDER_CONSTANT)
     lit = turned.astype(np.float32) * np.float32(rng.uniform(*BRIGHTNESS))
     shown = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
     if rng.random() >= SPOILT_SHARE:
         return shown
     shown = cv2.GaussianBlur(shown, (0, 0), rng.uniform(*BLUR_SIGMA))
-    draws = rng.random((height, width))
+    draws = rng.random(image.shape[:2])
     shown[draws < SPOILT / 2] = 0
     shown[draws > 1 - SPOILT / 2] = 255
     return shown
@@ -79,6 +70,11 @@ def turned_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
     reflected at its edge. ``image``: uint8 ``(height, width, 3)``. The result has the same shape
     and dtype.
     """
+    return _mirrored_and_turned(image, rng, cv2.BORDER_REFLECT_101)
+
+
+def _mirrored_and_turned(image: np.ndarray, rng: np.random.Generator, border: int) -> np.ndarray:
+    """Mirrored or not in each direction and turned by any angle; ``border`` is OpenCV's."""
     height, width = image.shape[:2]
     if rng.random() < 0.5:
         image = image[:, ::-1]
@@ -91,5 +87,5 @@ def turned_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
         matrix,
         (width, height),
         flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
+        borderMode=border,
     )

@@ -99,10 +99,6 @@ class Convolution:
         """Channels of the result."""
         return int(self.kernel.shape[1])
 
-    def cost(self, channels: int) -> int:
-        """Multiplications per row."""
-        return int(self.kernel.size)
-
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """Convolve the rows that ``index``, int ``(results, places)``, points to, into ``out``."""
         gathered = rows.take(index, axis=0, mode="clip").reshape(len(index), -1)
@@ -126,10 +122,6 @@ class Depthwise:
         """Channels of the result."""
         return int(self.kernel.shape[1] * self.kernel.shape[2])
 
-    def cost(self, channels: int) -> int:
-        """Multiplications per row."""
-        return int(self.kernel.size)
-
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Convolution``, each channel by itself."""
         out[:] = self.bias
@@ -146,10 +138,6 @@ class MaxPooling:
 
     window: Window
 
-    def cost(self, channels: int) -> int:
-        """Comparisons per row."""
-        return self.window.places_count * channels
-
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Convolution``."""
         out[:] = -np.inf
@@ -165,10 +153,6 @@ class AveragePooling:
 
     window: Window
 
-    def cost(self, channels: int) -> int:
-        """Additions per row."""
-        return self.window.places_count * channels
-
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Convolution``."""
         out[:] = rows.take(index[:, 0], axis=0, mode="clip")
@@ -182,10 +166,6 @@ class Shift:
     """Rows and columns added with zeros, or cut off."""
 
     window: Window
-
-    def cost(self, channels: int) -> int:
-        """Copies per row."""
-        return channels
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Convolution``."""

@@ -42,7 +42,7 @@ class Partitions:
         return numbers[inverse]
 
     def close(self) -> None:
-        """Lay all partitions out as arrays; none is added afterwards."""
+        """Lay all partitions found so far out as arrays."""
         self.counts = np.array([len(p.examples) for p in self._found], np.int64)
         self.kinds = np.stack([p.kinds for p in self._found])
         self.examples = np.concatenate([p.examples for p in self._found])

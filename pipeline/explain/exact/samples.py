@@ -44,6 +44,9 @@ class Samples(Protocol):
     def part(self, start: int, stop: int) -> Samples:
         """The versions from ``start`` to before ``stop``."""
 
+    def images(self) -> np.ndarray:
+        """All of them whole, float32 ``(count, rows, columns, channels)``."""
+
     def sets(self) -> np.ndarray:
         """What the versions differ in at each pixel, uint64 ``(rows, columns, words)``."""
 
@@ -82,6 +85,11 @@ class SuperpixelSamples:
     def part(self, start: int, stop: int) -> SuperpixelSamples:
         """The samples from ``start`` to before ``stop``."""
         return replace(self, patterns=self.patterns[start:stop])
+
+    def images(self) -> np.ndarray:
+        """All samples whole."""
+        on = self.patterns[:, self.superpixels][..., None]
+        return np.where(on, self.image, self.hidden)
 
     def sets(self) -> np.ndarray:
         """One bit per superpixel; none where hiding it changes nothing."""
@@ -142,6 +150,11 @@ class MaskedSamples:
     def part(self, start: int, stop: int) -> MaskedSamples:
         """The samples from ``start`` to before ``stop``."""
         return replace(self, masks=self.masks[start:stop])
+
+    def images(self) -> np.ndarray:
+        """All samples whole."""
+        masked: np.ndarray = self.image * self.masks[..., None]
+        return masked
 
     def sets(self) -> np.ndarray:
         """One bit per mask, where it leaves something of the image."""

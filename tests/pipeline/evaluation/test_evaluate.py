@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,38 @@ def test_a_recipe_is_trained_once_per_fold_and_the_folds_are_pooled(
     assert trained == [0, 1]
     with pytest.raises(ConfigurationError, match="recipe all-net"):
         evaluate(changed(chosen, recipe="another"))
+
+
+@pytest.mark.parametrize("learned", ["all but the test part", "everything"])
+def test_random_folds_may_have_copies_on_both_sides_and_nothing_else(
+    learned, options, analysers, labelled, tmp_path, monkeypatch
+):
+    root = tmp_path / "copied"
+    shutil.copytree(labelled, root)
+    shutil.copy(root / "pro/000.png", root / "pro/001.png")
+    table = (root / "folds.csv").read_text().replace("block_fold", "random_fold")
+    (root / "folds.csv").write_text(table)
+
+    def train(options, part, out, table, fold_column, say) -> None:
+        some = part.learn if learned == "all but the test part" else (*part.learn, *part.test)
+        contents = contents_of(root / one.path for one in some)
+        ids = [one.path for one in some]
+        write_stub_bundle(out, ids, {"recipe": "all-net", "seed": 0, "seen": contents})
+
+    monkeypatch.setattr(module, "_train", train)
+    chosen = changed(
+        options,
+        bundle=None,
+        recipe="all-net",
+        protocol="random",
+        data=root,
+        splits=root / "folds.csv",
+    )
+    if learned == "everything":
+        with pytest.raises(ConfigurationError, match="was trained on images of fold-0"):
+            evaluate(chosen)
+    else:
+        assert evaluate(chosen)["images"] == 32
 
 
 def test_what_makes_no_sense_is_refused(options):
