@@ -2,20 +2,18 @@
 
 A marker is written before an image is processed and removed afterwards, whatever came of it. One
 that is left belongs to a worker that is still at it, or to one that died: killed, out of memory, or
-past the time limit. Whose worker certainly died is counted; an image that outlived too many workers
-is given up.
+past the time limit. Whose worker certainly died is counted. An image that outlived three workers,
+which somebody may have killed, is tried alone (``worker.isolation``); only what ends that process
+too, twice, is given up.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache
-from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
@@ -23,13 +21,17 @@ from pydantic import Field, ValidationError
 
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import RetryableError
-from pipeline.results import ImageError, Record
+from pipeline.results import ImageError
 from worker import keys
+from worker.machine import ProcessMark
 from worker.records import RunRecord
 from worker.store import Store
 
-#: Workers that may die at an image before it is given up.
-ATTEMPTS = 5
+#: Workers that may die at an image before it is tried alone, and processes of its own that may.
+AMONG_OTHERS, ALONE = 3, 2
+
+#: Executions that an image can cost at most.
+ATTEMPTS = AMONG_OTHERS + ALONE
 
 #: A marker of another machine is a dead worker's once it is this much older than the longest time
 #: an image may take.
@@ -44,13 +46,11 @@ _MESSAGES: dict[Ending, str] = {
 }
 
 
-class Marker(Record):
+class Marker(ProcessMark):
     """One attempt at an image: whose it is, and how it ended if that is known."""
 
-    machine: str
-    process: int
-    started: str
     time: int = Field(description="start, seconds since the epoch")
+    alone: bool = Field(default=False, description="in a process of its own, with bounded memory")
     ending: Ending | None = None
 
 
@@ -62,6 +62,8 @@ class Standing(Enum):
     """Whether an image may be tried."""
 
     FREE = "free"
+    #: Workers died at it: it may be tried in a process of its own.
+    ALONE = "alone"
     #: As many workers as may ever die at the image are still at it, or may be.
     BUSY = "busy"
     GIVEN_UP = "given up"
@@ -70,15 +72,11 @@ class Standing(Enum):
 class Attempt:
     """An attempt of this process at one row."""
 
-    def __init__(self, store: Store, run: RunRecord, position: int) -> None:
+    def __init__(self, store: Store, run: RunRecord, position: int, *, alone: bool) -> None:
         self._store = store
         self._key = f"{keys.attempts(run.run_id, position)}{uuid4().hex}.json"
-        self._marker = Marker(
-            machine=_machine(),
-            process=os.getpid(),
-            started=_process_start(os.getpid()) or "",
-            time=int(time.time()),
-        )
+        mine = ProcessMark.mine()
+        self._marker = Marker(**dict(mine), time=int(time.time()), alone=alone)
         store.create(self._key, canonical_bytes(self._marker))
 
     def end(self) -> None:
@@ -96,13 +94,15 @@ _under_way: set[Attempt] = set()
 
 
 @contextmanager
-def attempt(store: Store, run: RunRecord, position: int) -> Iterator[Attempt]:
+def attempt(
+    store: Store, run: RunRecord, position: int, *, alone: bool = False
+) -> Iterator[Attempt]:
     """Mark that this process is at the row.
 
     The marker stays if the process dies, and after MemoryError and TimedOutError; every other way
     out removes it.
     """
-    current = Attempt(store, run, position)
+    current = Attempt(store, run, position, alone=alone)
     _under_way.add(current)
     try:
         yield current
@@ -132,18 +132,20 @@ def standing(
 ) -> tuple[Standing, ImageError | None]:
     """Whether the row may be tried; the reason if it is given up.
 
-    Workers that are certainly dead count. While others may still be at it, no more than ATTEMPTS
-    try at once, so that an image never costs more executions, and a good one that was merely
-    delivered often is never given up.
+    Workers that are certainly dead count. While others may still be at it, no more try at once than
+    may die, so that an image never costs more executions, and a good one that was merely delivered
+    often is never given up.
     """
-    # An isolated lane for images that killed several workers would be chosen here.
     markers = _markers(store, run, position)
     dead = [marker for marker in markers if _is_dead(marker, hard_limit)]
-    if len(dead) >= ATTEMPTS:
+    alone = [marker for marker in markers if marker.alone]
+    if sum(marker.alone for marker in dead) >= ALONE:
         return Standing.GIVEN_UP, _reason(dead)
-    if len(markers) >= ATTEMPTS:
-        return Standing.BUSY, None
-    return Standing.FREE, None
+    if len(dead) >= AMONG_OTHERS:
+        # Whoever tried it among others before may still be at it.
+        busy = len(markers) >= ATTEMPTS or any(marker not in dead for marker in alone)
+        return (Standing.BUSY if busy else Standing.ALONE), None
+    return (Standing.BUSY if len(markers) >= AMONG_OTHERS else Standing.FREE), None
 
 
 def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) -> dict[int, bool]:
@@ -166,13 +168,15 @@ def clear(store: Store, run: RunRecord, position: int) -> None:
 def close_process(
     store: Store, run: RunRecord, position: int, *, process: int, ending: Ending | None
 ) -> None:
-    """Write down how a process of this machine ended that was killed at the row.
+    """Write down how a process of this machine ended that died at the row, unless it did so itself.
 
     None: it was stopped for reasons that have nothing to do with the image.
     """
     for key in _marker_keys(store, run, position):
         marker = _read(store, key)
-        if marker is None or (marker.machine, marker.process) != (_machine(), process):
+        if marker is None or not marker.is_here or marker.process != process:
+            continue
+        if marker.ending is not None:
             continue
         if ending is None:
             store.delete(key)
@@ -205,9 +209,9 @@ def _read(store: Store, key: str) -> Marker | None:
 def _is_dead(marker: Marker, hard_limit: float) -> bool:
     if marker.ending is not None:
         return True
-    if marker.machine == _machine():
+    if marker.is_here:
         mine = marker.process == os.getpid() and not _under_way
-        return mine or _process_start(marker.process) != marker.started
+        return mine or marker.is_gone
     return time.time() - marker.time > hard_limit + _GRACE_SECONDS
 
 
@@ -216,24 +220,3 @@ def _reason(dead: list[Marker]) -> ImageError:
     endings = [marker.ending or "crashed_worker" for marker in dead]
     commonest = max(_MESSAGES, key=endings.count)
     return ImageError(reason=commonest, message=_MESSAGES[commonest])
-
-
-@cache
-def _machine() -> str:
-    """This machine since it was started, and the namespace in which process numbers mean anything.
-
-    Two containers on one machine do not see each other's processes.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-
-
-def _process_start(process: int) -> str | None:
-    """When the process started, in clock ticks since boot; None if it is gone or a zombie."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text("ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The name of the program, in parentheses, may contain anything.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]

@@ -33,6 +33,7 @@ from pipeline.results import (
 from worker import attempts, keys
 from worker.archive import FileFaultError, is_passing, read_row_bytes
 from worker.attempts import Standing
+from worker.isolation import process_alone
 from worker.manifest import read_row
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.settings import Settings
@@ -126,11 +127,18 @@ def _load_analyser(path: str, bundle: Path, options: AnalysisOptions) -> Analyse
 
 
 def process_row(
-    store: Store, run: RunRecord, position: int, analyser: Analyser, *, settings: Settings
+    store: Store,
+    run: RunRecord,
+    position: int,
+    analyser: Analyser,
+    *,
+    settings: Settings,
+    alone: bool = False,
 ) -> bool:
     """Bring one row to its outcome; False if that is left to others who are at it.
 
-    Doing it twice, or in two places at once, has the effect of doing it once. Raises RetryableError
+    Doing it twice, or in two places at once, has the effect of doing it once. ``alone``: this
+    process is there for this row only. Raises RetryableError
     where archive or store cannot be used at the moment, TimedOutError and MemoryError where
     the image was too much: it may then be tried again.
     """
@@ -146,8 +154,10 @@ def process_row(
     if state is Standing.GIVEN_UP:
         _finish(store, run, position, Outcome(status="failed", error=reason))
         return True
+    if state is Standing.ALONE and not alone:
+        return process_alone(store, run, position, settings=settings)
     started = time.time()
-    with attempts.attempt(store, run, position):
+    with attempts.attempt(store, run, position, alone=alone):
         outcome = _outcome(store, run, row, analyser, settings)
         _finish(store, run, position, outcome)
     _log_row(store, run, position, started)

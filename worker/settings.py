@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     hard_limit_seconds: PositiveFloat = Field(
         default=180, description="a process that is at one image for longer is killed"
     )
+    alone_memory_bytes: PositiveInt = Field(
+        default=8 * 1024**3,
+        description="an image at which workers died is tried in a process that may allocate so "
+        "much",
+    )
     lease_seconds: PositiveFloat = Field(
         default=400,
         description="an image without outcome this long after it was handed out is handed out "

@@ -9,11 +9,15 @@ import pytest
 from pipeline.canonical import canonical_bytes
 from tests.worker.archives import Laboratory, python
 from worker import attempts, keys
-from worker.attempts import ATTEMPTS, Marker, Standing, TimedOutError, standing
+from worker.attempts import ALONE, AMONG_OTHERS, Marker, Standing, TimedOutError, standing
+from worker.machine import process_start, this_machine
 from worker.records import RunRecord
 from worker.store import Store
 
 HARD_LIMIT = 180.0
+
+#: What an image may be tried as, until it is given up.
+TRIES = [Standing.FREE] * AMONG_OTHERS + [Standing.ALONE] * ALONE
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def opened(laboratory: Laboratory) -> Store:
 
 def leave(store: Store, run: RunRecord, number: int, **changes: object) -> None:
     """A marker of a process on this machine that is gone."""
-    marker = Marker(machine=attempts._machine(), process=2**22 - 1, started="1", time=0)
+    marker = Marker(machine=this_machine(), process=2**22 - 1, started="1", time=0)
     key = f"{keys.attempts(run.run_id, 0)}{number}.json"
     store.replace(key, canonical_bytes(marker.model_copy(update=changes)))
 
@@ -56,9 +60,10 @@ def test_a_way_out_that_is_not_the_images_fault_leaves_no_marker(
 def test_an_image_that_is_too_much_a_few_times_is_given_up_with_the_reason(
     opened: Store, run: RunRecord, error: type[Exception], reason: str
 ) -> None:
-    for _ in range(ATTEMPTS):
-        assert standing(opened, run, 0, hard_limit=HARD_LIMIT) == (Standing.FREE, None)
-        with pytest.raises(error), attempts.attempt(opened, run, 0):
+    for expected in TRIES:
+        assert standing(opened, run, 0, hard_limit=HARD_LIMIT) == (expected, None)
+        alone = expected is Standing.ALONE
+        with pytest.raises(error), attempts.attempt(opened, run, 0, alone=alone):
             raise error
     state, why = standing(opened, run, 0, hard_limit=HARD_LIMIT)
     assert state is Standing.GIVEN_UP
@@ -67,9 +72,9 @@ def test_an_image_that_is_too_much_a_few_times_is_given_up_with_the_reason(
 
 
 def test_dead_workers_count_against_the_image_they_were_at(opened: Store, run: RunRecord) -> None:
-    for number in range(ATTEMPTS):
-        assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is Standing.FREE
-        leave(opened, run, number)
+    for number, expected in enumerate(TRIES):
+        assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is expected
+        leave(opened, run, number, alone=expected is Standing.ALONE)
     state, why = standing(opened, run, 0, hard_limit=HARD_LIMIT)
     assert state is Standing.GIVEN_UP
     assert why is not None
@@ -94,8 +99,8 @@ with attempts.attempt(store, read_run(store, sys.argv[2]), 0):
 
 def test_an_image_delivered_too_often_is_not_given_up(opened: Store, run: RunRecord) -> None:
     """Others are still at it: no further execution, and no verdict either."""
-    alive = {"process": os.getppid(), "started": attempts._process_start(os.getppid())}
-    for number in range(ATTEMPTS):
+    alive = {"process": os.getppid(), "started": process_start(os.getppid())}
+    for number in range(AMONG_OTHERS):
         leave(opened, run, number, **alive)
     assert standing(opened, run, 0, hard_limit=HARD_LIMIT) == (Standing.BUSY, None)
 
@@ -104,12 +109,34 @@ def test_a_worker_elsewhere_is_dead_when_it_would_have_been_killed(
     opened: Store, run: RunRecord
 ) -> None:
     now = int(time.time())
-    for number in range(ATTEMPTS):
+    for number in range(AMONG_OTHERS):
         leave(opened, run, number, machine="elsewhere", time=now - int(HARD_LIMIT))
     assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is Standing.BUSY
-    for number in range(ATTEMPTS):
+    for number in range(AMONG_OTHERS):
         leave(opened, run, number, machine="elsewhere", time=now - int(HARD_LIMIT) - 61)
-    assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is Standing.GIVEN_UP
+    assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is Standing.ALONE
+
+
+def test_one_process_alone_at_a_time(opened: Store, run: RunRecord) -> None:
+    for number in range(AMONG_OTHERS):
+        leave(opened, run, number)
+    alive = {"process": os.getppid(), "started": process_start(os.getppid())}
+    leave(opened, run, AMONG_OTHERS, alone=True, **alive)
+    assert standing(opened, run, 0, hard_limit=HARD_LIMIT) == (Standing.BUSY, None)
+
+
+def test_kills_among_others_never_condemn_an_image(opened: Store, run: RunRecord) -> None:
+    """However often somebody kills its workers: the verdict is left to a process alone."""
+    for number in range(AMONG_OTHERS + ALONE - 1):
+        leave(opened, run, number)
+    assert standing(opened, run, 0, hard_limit=HARD_LIMIT) == (Standing.ALONE, None)
+
+
+def test_how_a_process_ended_is_written_down_once(opened: Store, run: RunRecord) -> None:
+    leave(opened, run, 0, ending="out_of_memory")
+    attempts.close_process(opened, run, 0, process=2**22 - 1, ending="crashed_worker")
+    key = next(iter(opened.list("attempts/")))
+    assert b"out_of_memory" in (opened.read(key) or b"")
 
 
 def test_half_a_marker_counts_as_one(opened: Store, run: RunRecord) -> None:
@@ -124,7 +151,7 @@ def test_stopping_a_process_condemns_nothing(opened: Store, run: RunRecord) -> N
 
 
 def test_a_fresh_start_forgets_attempts(opened: Store, run: RunRecord) -> None:
-    for number in range(ATTEMPTS):
+    for number in range(AMONG_OTHERS):
         leave(opened, run, number)
     attempts.clear(opened, run, 0)
     assert standing(opened, run, 0, hard_limit=HARD_LIMIT)[0] is Standing.FREE

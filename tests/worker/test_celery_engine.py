@@ -26,9 +26,9 @@ from worker.tasks import PROCESS, RowsMessage
 
 #: Short limits, and the longest waits that go with them.
 LIMITS = {
-    "SCREEN_SOFT_LIMIT_SECONDS": "2",
-    "SCREEN_HARD_LIMIT_SECONDS": "4",
-    "SCREEN_VISIBILITY_TIMEOUT_SECONDS": "20",
+    "SCREEN_SOFT_LIMIT_SECONDS": "4",
+    "SCREEN_HARD_LIMIT_SECONDS": "5",
+    "SCREEN_VISIBILITY_TIMEOUT_SECONDS": "25",
     "SCREEN_LEASE_SECONDS": "8",
 }
 

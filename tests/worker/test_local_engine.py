@@ -198,7 +198,7 @@ def test_an_image_that_kills_hangs_or_exhausts_its_process_fails_and_the_others_
     laboratory.add("P00/hang.jpg", "hang 1")
     laboratory.add("P01/greedy.jpg", "greedy 1")
     run = laboratory.freeze()
-    progress = laboratory.screen(run, hard_limit_seconds=0.5, soft_limit_seconds=0.5)
+    progress = laboratory.screen(run, hard_limit_seconds=3, soft_limit_seconds=3)
     assert (progress.ok, progress.failed) == (10, 3)
     reasons = {
         one.row.source: one.outcome.error.reason

@@ -1,8 +1,7 @@
-"""A process of the local engine: takes one row at a time from its parent, until that is gone.
+"""A process that takes one row at a time from its parent, until that is gone.
 
-Parent and child speak lines of JSON over one socket. The parent's end closes when the parent ends,
-however it ends; the child then stops at once, in the middle of an image if need be, so that nothing
-computes for nobody.
+Parent and child speak over one socket (``child_process.py``). When its other end closes the child
+stops at once, in the middle of an image if need be, so that nothing computes for nobody.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import Literal
 
 from pipeline.errors import ConfigurationError, RetryableError
-from pipeline.results import Record
 from worker import attempts
+from worker.engines.child_process import Answer, State, Task
+from worker.isolation import bound_memory
 from worker.manifest import read_run
 from worker.process import Analyser, open_analyser, process_row
 from worker.records import RunRecord
@@ -28,28 +27,6 @@ from worker.store import Store, open_store
 
 #: The parent kills a child at the hard limit; where it cannot any more, the child ends itself.
 _SELF_DESTRUCT_GRACE_SECONDS = 15.0
-
-
-State = Literal["ready", "done", "busy", "retry", "configuration"]
-
-
-class Task(Record):
-    """Parent to child: work at this row."""
-
-    store: str
-    run_id: str
-    position: int
-
-
-class Answer(Record):
-    """Child to parent.
-
-    ``ready``: the model is loaded. ``done``: the row has an outcome. ``busy``: others are at it.
-    ``retry``: store or archive cannot be used. ``configuration``: a person has to change something.
-    """
-
-    state: State
-    message: str = ""
 
 
 class Worker:
@@ -67,7 +44,11 @@ class Worker:
             self.answer("ready")
             limit = self._settings.hard_limit_seconds + _SELF_DESTRUCT_GRACE_SECONDS
             faulthandler.dump_traceback_later(limit, exit=True)
-            done = process_row(store, run, task.position, analyser, settings=self._settings)
+            if task.alone:
+                bound_memory(self._settings.alone_memory_bytes)
+            done = process_row(
+                store, run, task.position, analyser, settings=self._settings, alone=task.alone
+            )
         except ConfigurationError as error:
             self.answer("configuration", str(error))
         except RetryableError as error:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from worker import attempts
-from worker.compute import COMPUTE_ENVIRONMENT
-from worker.engines.child import Answer, Task
+from worker.engines.child_process import Answer, ChildProcess, start_child
 from worker.records import RunRecord
 from worker.settings import Settings
 from worker.store import Store
@@ -50,9 +44,7 @@ class _Row(NamedTuple):
 
 @dataclass(eq=False)
 class _Child:
-    process: subprocess.Popen[bytes]
-    connection: socket.socket
-    received: bytearray = field(default_factory=bytearray)
+    process: ChildProcess
     row: _Row | None = None
     run_id: str | None = None
     ready: bool = False
@@ -89,13 +81,11 @@ class LocalEngine:
     ) -> None:
         self._waiting.clear()
         for child in self._children:
-            child.connection.close()
+            child.process.connection.close()
         until = time.monotonic() + _STOP_SECONDS
         for child in self._children:
-            try:
-                child.process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _kill(child)
+            if not child.process.has_ended(until):
+                child.process.kill()
                 self._close_marker(child, ending=None)
         self._children.clear()
         self._selector.close()
@@ -115,7 +105,7 @@ class LocalEngine:
 
     def processes(self) -> list[int]:
         """Process numbers of the children."""
-        return [child.process.pid for child in self._children]
+        return [child.process.number for child in self._children]
 
     def wait(self, seconds: float) -> list[int]:
         """Wait for an answer, a death or a time limit; rows whose processing ended."""
@@ -158,50 +148,21 @@ class LocalEngine:
             else self._settings.worker_start_seconds
         )
         child.deadline = time.monotonic() + limit
-        task = Task(store=row.store.uri, run_id=row.run.run_id, position=row.position)
-        # A child that has just died is noticed where its end of the socket is read.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            child.connection.sendall(task.model_dump_json().encode() + b"\n")
+        child.process.give(*row)
 
     def _start(self) -> _Child:
-        ours, theirs = socket.socketpair()
-        paths = [str(Path(path or ".").absolute()) for path in sys.path]
-        environment = {
-            **os.environ,
-            **COMPUTE_ENVIRONMENT,
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "worker.engines.child", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                # Ctrl-C is for the parent, which then tells the children.
-                process_group=0,
-            )
-        child = _Child(process, ours)
-        settings = json.dumps(self._settings.model_dump(mode="json"))
-        with suppress(BrokenPipeError, ConnectionResetError):
-            ours.sendall(settings.encode() + b"\n")
-        self._selector.register(ours, selectors.EVENT_READ, child)
+        child = _Child(start_child(self._settings, self._errors))
+        self._selector.register(child.process.connection, selectors.EVENT_READ, child)
         self._children.append(child)
         return child
 
     def _receive(self, child: _Child) -> None:
-        try:
-            data = child.connection.recv(65536)
-        except ConnectionResetError:
-            data = b""
-        if not data:
+        answers = child.process.receive()
+        if answers is None:
             self._bury(child)
             return
-        child.received += data
-        while b"\n" in child.received:
-            line, _, child.received = child.received.partition(b"\n")
-            self._hear(child, Answer.model_validate_json(bytes(line)))
+        for answer in answers:
+            self._hear(child, answer)
 
     def _hear(self, child: _Child, answer: Answer) -> None:
         if answer.state == "ready":
@@ -226,16 +187,16 @@ class LocalEngine:
         for child in list(self._children):
             if child.row is not None and now >= child.deadline:
                 logger.warning("a worker process is past its time limit and is killed")
-                _kill(child)
+                child.process.kill()
                 self._close_marker(child, ending="timed_out")
                 self._bury(child)
 
     def _bury(self, child: _Child) -> None:
         """Remove a child that died or has to; its row goes to the next free one, at once."""
         self._children.remove(child)
-        self._selector.unregister(child.connection)
-        child.connection.close()
-        _kill(child)
+        self._selector.unregister(child.process.connection)
+        child.process.connection.close()
+        child.process.kill()
         if child.row is not None:
             self._waiting.appendleft(child.row)
         if not child.ready:
@@ -247,15 +208,18 @@ class LocalEngine:
         store, run, position = child.row
         # If the store is away the attempt counts as a crash: what is lost is its reason.
         with suppress(RetryableError):
-            attempts.close_process(store, run, position, process=child.process.pid, ending=ending)
+            attempts.close_process(
+                store, run, position, process=child.process.number, ending=ending
+            )
 
     def _count_failed_start(self, child: _Child) -> None:
         self._failed_starts += 1
-        killed = child.process.returncode == -signal.SIGKILL
+        status = child.process.exit_status
+        killed = status == -signal.SIGKILL
         if self._failed_starts >= (_KILLED_STARTS if killed else _FAILED_STARTS):
             self._failed_starts = 0
             self._trouble = ConfigurationError(
-                f"worker processes die while they start (exit status {child.process.returncode}); "
+                f"worker processes die while they start (exit status {status}); "
                 f"their last words: {self._last_words() or 'none'}"
             )
 
@@ -263,9 +227,3 @@ class LocalEngine:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _LAST_WORDS_BYTES))
         return self._errors.read().decode("utf-8", errors="replace").strip()
-
-
-def _kill(child: _Child) -> None:
-    """Make sure that the process is gone."""
-    child.process.kill()
-    child.process.wait()
