@@ -9,11 +9,17 @@ from celery import Celery
 
 from worker.broker import CONNECT_SECONDS, SOCKET_SECONDS, check_broker
 from worker.compute import COMPUTE_ENVIRONMENT
+from worker.records import Priority
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 QUEUE = "screen"
+
+#: What runs of each priority are sent with: Redis has a list for each, and workers look into the
+#: first one first.
+PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
+_PRIORITY_SEPARATOR = ":"
 
 #: Where kombu keeps messages that workers have taken; named, so that other Celery applications on
 #: the same Redis neither count nor restore them.
@@ -21,6 +27,14 @@ UNACKED_KEY = "screen-unacked"
 
 #: How long a second request to stop lets running images finish.
 _SOFT_SHUTDOWN_SECONDS = 10.0
+
+
+def queue_keys() -> list[str]:
+    """The lists in Redis on which messages wait, the most urgent first."""
+    return [
+        f"{QUEUE}{_PRIORITY_SEPARATOR}{step}" if step else QUEUE
+        for step in sorted(PRIORITY_STEPS.values())
+    ]
 
 
 def create_app(settings: Settings) -> Celery:
@@ -63,6 +77,8 @@ def create_app(settings: Settings) -> Celery:
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            "priority_steps": sorted(PRIORITY_STEPS.values()),
+            "sep": _PRIORITY_SEPARATOR,
             "unacked_key": UNACKED_KEY,
             "unacked_index_key": f"{UNACKED_KEY}-index",
             "unacked_mutex_key": f"{UNACKED_KEY}-mutex",

@@ -32,10 +32,11 @@ def failures(store: Store, run: RunRecord) -> Iterator[Failure]:
         for position in sorted(shard_state(store, run, shard).failed):
             outcome = read_outcome(store, run, position)
             if outcome is not None and outcome.status == "failed":
-                yield Failure(read_row(store, run, position), _reason(store, outcome))
+                yield Failure(read_row(store, run, position), error_of(store, outcome))
 
 
-def _reason(store: Store, outcome: Outcome) -> ImageError:
+def error_of(store: Store, outcome: Outcome) -> ImageError:
+    """Why an image failed, from its outcome or its stored result."""
     if outcome.error is not None:
         return outcome.error
     analysis = read_analysis(store, outcome.result) if outcome.result else None

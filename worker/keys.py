@@ -10,7 +10,10 @@
     manifests/<run>/<shard>.jsonl             frozen rows, sorted by patient, then source
     done/<run>/<shard>/<row>.json             outcome of a row, write-once
     failed/<run>/<shard>/<row>.json           hint: the outcome may be a failure
-    cancelled/<run>.json                      nothing more is to be done
+    cancelled/<run>.json                      nothing more is to be done, and why
+    priority/<run>.json                       how urgent the run is, where that was said
+    reported/<run>.json                       the reports of all its patients were written
+    lease/<run>.json                          who feeds the run
     attempts/<run>/<shard>/<row>-<token>.json left behind by a worker that died at the row
     log/...                                   times and hosts; nothing is ever computed from it
 """
@@ -106,6 +109,21 @@ def attempts(run_id: str, position: int) -> str:
 def cancelled(run_id: str) -> str:
     """Exists while the run is cancelled."""
     return f"cancelled/{run_id}.json"
+
+
+def priority(run_id: str) -> str:
+    """How urgent the run is."""
+    return f"priority/{run_id}.json"
+
+
+def reported(run_id: str) -> str:
+    """Exists once all reports of the run were written."""
+    return f"reported/{run_id}.json"
+
+
+def lease(run_id: str) -> str:
+    """Who feeds the run."""
+    return f"lease/{run_id}.json"
 
 
 def submitted(run_id: str) -> str:

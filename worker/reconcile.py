@@ -3,6 +3,7 @@
 The reconciler hands out rows that have no outcome and keeps a bounded number of them outstanding.
 Whether a row is finished it learns from the store, never from the engine, which may lose rows and
 do some twice. Any number of reconcilers may work at a run; killing one leaves a run that continues.
+While another holds the run's lease, a reconciler only looks on.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import NamedTuple
 
 from pipeline.errors import RetryableError
 from worker import attempts, keys
-from worker.engines import Engine
+from worker.allowance import Allowance
+from worker.breaker import Breaker
+from worker.engines import Engine, Settled
+from worker.failures import error_of
+from worker.lease import Lease
 from worker.manifest import read_row
 from worker.process import finish_without_reading
 from worker.records import Progress, RunRecord
 from worker.runs import (
+    cancel,
     is_cancelled,
     missing_positions,
     progress,
@@ -31,8 +38,13 @@ from worker.store import Store
 
 logger = logging.getLogger(__name__)
 
-#: How often the outcomes of outstanding rows are looked for where the engine does not tell.
+#: How often the outcomes of outstanding rows are looked for where the engine does not tell: seldom
+#: while little happens, often while much does.
 _POLL_SECONDS = 1.0
+_SHORTEST_POLL_SECONDS = 0.05
+
+#: Looking on goes through the whole run.
+_LOOK_ON_SECONDS = 5.0
 
 #: Between two calls of ``on_progress``, at least.
 _REPORT_SECONDS = 0.2
@@ -60,81 +72,132 @@ def run_to_completion(
     and leaves a run that continues when this is called again. Raises ConfigurationError where a
     person has to change something.
     """
-    reconciler = _Reconciler(store, run, engine, settings, on_progress)
-    faults = 0
-    while True:
-        before = reconciler.settled
-        try:
-            if reconciler.step():
-                return reconciler.final()
-        except RetryableError as error:
-            faults = 0 if reconciler.settled > before else faults
-            pause = _PAUSES_SECONDS[min(faults, len(_PAUSES_SECONDS) - 1)]
-            faults += 1
-            logger.warning("the run pauses for %.0f s: %s", pause, error)
-            if on_pause is not None:
-                on_pause(str(error), pause)
-            time.sleep(pause)
-            reconciler.take_back()
-        else:
-            faults = 0 if reconciler.settled > before else faults
+    reconciler = Reconciler(store, run, engine, settings=settings, on_progress=on_progress)
+    patience = Patience()
+    try:
+        while True:
+            try:
+                if reconciler.step(min(settings.window, engine.capacity)):
+                    return reconciler.final()
+                for one in engine.wait(reconciler.patience_seconds):
+                    reconciler.hear(one)
+            except RetryableError as error:
+                pause = patience.after(error, reconciler.settled)
+                if on_pause is not None:
+                    on_pause(str(error), pause)
+                time.sleep(pause)
+                reconciler.take_back()
+    finally:
+        with suppress(RetryableError):
+            reconciler.close()
 
 
-@dataclass
-class _Handed:
+class Patience:
+    """How long to wait after a fault that passes: longer each time, anew after any progress."""
+
+    def __init__(self) -> None:
+        self._faults = 0
+        self._settled = 0
+
+    def after(self, error: RetryableError, settled: int) -> float:
+        """Seconds to wait; ``settled`` counts what was achieved until now."""
+        if settled > self._settled:
+            self._faults, self._settled = 0, settled
+        pause = _PAUSES_SECONDS[min(self._faults, len(_PAUSES_SECONDS) - 1)]
+        self._faults += 1
+        logger.warning("the run pauses for %.0f s: %s", pause, error)
+        return pause
+
+
+class _Handed(NamedTuple):
     """A row that was handed out.
 
-    ``time``: when; ``number``: as which; ``again``: how often before; ``overtaken``: how many
-    later ones were finished first.
+    ``time``: when; ``again``: how often before; ``ahead``: how many were outstanding then;
+    ``settled``: how many were finished then.
     """
 
     time: float
-    number: int
     again: int
-    overtaken: int = 0
+    ahead: int
+    settled: int
+
+    def overtaken(self, settled: int) -> int:
+        """How many later rows were finished first, at least; ``settled``: finished until now."""
+        return max(0, settled - self.settled - self.ahead)
 
 
-class _Reconciler:
+class Reconciler:
+    """One run, and what is known of it."""
+
     def __init__(
         self,
         store: Store,
         run: RunRecord,
         engine: Engine,
+        *,
         settings: Settings,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._store = store
         self._run = run
         self._engine = engine
         self._settings = settings
         self._on_progress = on_progress
+        self._lease = Lease(store, run, renew_seconds=settings.reconcile_seconds)
+        self._breaker = Breaker(settings.failed_share)
+        self._allowance = Allowance(settings.megabytes_per_second)
         self._pending: deque[int] = deque()
         self._outstanding: dict[int, _Handed] = {}
+        self._window = settings.window
         self._next_shard = 0
         self._done = 0
         self._failed = 0
-        self._number = 0
-        self._sweep_started = time.monotonic()
+        now = time.monotonic()
+        self._sweep_started = now
+        self._next_sweep: float | None = None
         self._reported = 0.0
-        self._polled = time.monotonic()
-        self._reconciled = time.monotonic()
-        self._last_settled = time.monotonic()
+        self._polled = self._reconciled = self._last_settled = now
+        self._poll_seconds = _POLL_SECONDS
         #: Rows this reconciler saw become finished.
         self.settled = 0
 
-    def step(self) -> bool:
-        """Hand out what there is room for and wait for something to happen; whether all is over."""
+    @property
+    def patience_seconds(self) -> float:
+        """How long the engine may be waited for before the next step."""
+        return min(self._poll_seconds, self._settings.reconcile_seconds)
+
+    def step(self, window: int) -> bool:
+        """Hand out rows until ``window`` are outstanding, see what became of them; is all over?
+
+        The engine is to be waited for between two steps. Raises RetryableError where store or
+        engine cannot be used at the moment.
+        """
+        self._window = window
         if is_cancelled(self._store, self._run):
             return True
-        self._fill()
-        if not self._outstanding and not self._pending and self._next_shard == self._run.shards:
-            return self._finish_sweep()
-        for position in self._engine.wait(min(_POLL_SECONDS, self._settings.reconcile_seconds)):
-            self._check(position)
+        if not self._lease.hold():
+            return self._look_on()
         self._poll()
         self._reconcile()
+        verdict = self._breaker.verdict
+        if verdict is not None:
+            cancel(self._store, self._run, verdict)
+            return True
+        self._fill()
         self._report()
-        return False
+        if self._outstanding or self._pending or self._next_shard < self._run.shards:
+            return False
+        return self._finish_sweep()
+
+    def hear(self, settled: Settled) -> None:
+        """What the engine says of a row; a trouble of this run is raised."""
+        if settled.run_id != self._run.run_id:
+            return
+        if settled.trouble is not None:
+            raise settled.trouble
+        # Finished, or left to others, who are asked later.
+        if settled.position in self._outstanding and not self._count(settled.position):
+            del self._outstanding[settled.position]
 
     def final(self) -> Progress:
         """Where the run stands, counted afresh."""
@@ -148,6 +211,24 @@ class _Reconciler:
         self._pending.extendleft(reversed(self._outstanding))
         self._outstanding.clear()
 
+    def close(self) -> None:
+        """Leave the run to others."""
+        self._lease.release()
+
+    def _look_on(self) -> bool:
+        """Another feeds the run: see how far it is, and start afresh if it becomes ours."""
+        self._pending.clear()
+        self._outstanding.clear()
+        self._start_sweep()
+        now = time.monotonic()
+        if now - self._polled < _LOOK_ON_SECONDS:
+            return False
+        self._polled = now
+        state = progress(self._store, self._run)
+        if self._on_progress is not None:
+            self._on_progress(state)
+        return state.finished
+
     # --- handing out ------------------------------------------------------------------------
 
     def _fill(self) -> None:
@@ -156,14 +237,19 @@ class _Reconciler:
             batch: list[int] = []
             while len(batch) < min(room, _BATCH) and self._load_pending():
                 position = self._pending[0]
-                if not self._finish_here(position):
+                row = read_row(self._store, self._run, position)
+                if finish_without_reading(self._store, self._run, position, row):
+                    self._count(position)
+                elif self._allowance.spend(row.size):
                     batch.append(position)
+                else:
+                    break
                 self._pending.popleft()
                 self._report()
             if not batch:
                 return
             try:
-                self._engine.hand_out(self._store, self._run, batch)
+                self._engine.hand_out(self._store, self._run, batch, together=self._many_are_left())
             except RetryableError:
                 self._pending.extendleft(reversed(batch))
                 raise
@@ -178,9 +264,13 @@ class _Reconciler:
         What others, or an earlier reconciler that was killed, left with the engine counts as well,
         so that restarting again and again does not heap up messages.
         """
-        window = self._settings.window
-        room = window - len(self._outstanding)
-        return max(0, min(room, 2 * window - self._engine.holds()) if room > 0 else 0)
+        room = self._window - len(self._outstanding)
+        most = 2 * self._settings.window
+        return max(0, min(room, most - self._engine.holds()) if room > 0 else 0)
+
+    def _many_are_left(self) -> bool:
+        """Whether rows may be handed out several at once: towards the end all share the rest."""
+        return self._run.images - self._done - len(self._outstanding) > self._window
 
     def _load_pending(self) -> bool:
         """Look for rows without outcome, shard by shard; whether there are any."""
@@ -192,31 +282,24 @@ class _Reconciler:
             self._next_shard += 1
         return bool(self._pending)
 
-    def _finish_here(self, position: int) -> bool:
-        """Finish a row that must not be read or that was judged before."""
-        row = read_row(self._store, self._run, position)
-        if not finish_without_reading(self._store, self._run, position, row):
-            return False
-        self._count(position)
-        return True
-
     def _note_handed(self, position: int, again: int = 0) -> None:
-        self._number += 1
-        self._outstanding[position] = _Handed(time.monotonic(), self._number, again)
+        self._outstanding[position] = _Handed(
+            time.monotonic(), again, len(self._outstanding), self.settled
+        )
 
     # --- finding out ------------------------------------------------------------------------
-
-    def _check(self, position: int) -> None:
-        """The engine is done with the row: finished, or left to others, who are asked later."""
-        if position in self._outstanding and not self._count(position):
-            del self._outstanding[position]
 
     def _poll(self) -> None:
         """Look for outcomes of outstanding rows, now and then."""
         now = time.monotonic()
-        if now - self._polled >= _POLL_SECONDS:
-            self._polled = now
-            self._look()
+        if now - self._polled < self._poll_seconds:
+            return
+        self._polled = now
+        before = self.settled
+        self._look()
+        much = self.settled - before > self._window // 4
+        changed = self._poll_seconds * (0.5 if much else 2)
+        self._poll_seconds = min(max(changed, _SHORTEST_POLL_SECONDS), _POLL_SECONDS)
 
     def _look(self) -> None:
         for shard in {position // keys.SHARD_ROWS for position in self._outstanding}:
@@ -234,10 +317,9 @@ class _Reconciler:
         self._failed += outcome.status == "failed"
         self.settled += 1
         self._last_settled = time.monotonic()
-        finished = self._outstanding.pop(position, None)
-        if finished is not None:
-            for handed in self._outstanding.values():
-                handed.overtaken += handed.number < finished.number
+        if self._outstanding.pop(position, None) is not None:
+            failed = outcome.status == "failed"
+            self._breaker.note(error_of(self._store, outcome).reason if failed else None)
         return True
 
     def _reconcile(self) -> None:
@@ -281,26 +363,31 @@ class _Reconciler:
         to hold nothing, or although many later rows are finished (rows are worked at in the order
         in which they were handed out). Else it has until the lease ends.
         """
-        age = now - handed.time
+        age, overtaken = now - handed.time, handed.overtaken(self.settled)
         if age < self._settings.reconcile_seconds * 2**handed.again:
             return False
         lease = self._settings.lease_seconds
-        if age > lease and (handed.overtaken or now - self._last_settled > lease):
+        if age > lease and (overtaken or now - self._last_settled > lease):
             return True
         if under_way is None:
-            return engine_empty or handed.overtaken > max(16, self._settings.window // 4)
+            return engine_empty or overtaken > max(16, self._settings.window // 4)
         return not under_way
 
     def _finish_sweep(self) -> bool:
         """All rows were looked at: over, unless some were left to others or taken back."""
-        if progress(self._store, self._run).finished:
-            return True
-        pause = self._settings.reconcile_seconds - (time.monotonic() - self._sweep_started)
-        time.sleep(max(0.0, pause))
-        self._sweep_started = time.monotonic()
+        if self._next_sweep is None:
+            if progress(self._store, self._run).finished:
+                return True
+            self._next_sweep = self._sweep_started + self._settings.reconcile_seconds
+        if time.monotonic() >= self._next_sweep:
+            self._start_sweep()
+        return False
+
+    def _start_sweep(self) -> None:
+        """Go through the run from its beginning."""
+        self._sweep_started, self._next_sweep = time.monotonic(), None
         self._next_shard = 0
         self._done = self._failed = 0
-        return False
 
     def _report(self) -> None:
         now = time.monotonic()

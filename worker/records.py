@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipeline.results import AnalysisOptions, ImageError, ModelRecord, Record
 
+Priority = Literal["high", "normal", "low"]
+
 
 class ManifestRow(Record):
     """One image as it was listed; the bytes have not been read."""

@@ -9,10 +9,15 @@ from typing import NamedTuple
 
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import ConfigurationError
+from pipeline.results import Record
 from worker import attempts, keys
 from worker.manifest import iterate_rows, positions, read_run
-from worker.records import ManifestRow, Outcome, Progress, RunRecord
+from worker.records import ManifestRow, Outcome, Priority, Progress, RunRecord
 from worker.store import Store
+
+
+class _Urgency(Record):
+    priority: Priority
 
 
 class Submitted(NamedTuple):
@@ -127,9 +132,9 @@ def forget_outcome(store: Store, run: RunRecord, position: int) -> None:
     store.delete(keys.failed(run.run_id, position))
 
 
-def cancel(store: Store, run: RunRecord) -> None:
+def cancel(store: Store, run: RunRecord, reason: str = "") -> None:
     """Nothing more of the run is started, by anybody, until ``uncancel``."""
-    store.create(keys.cancelled(run.run_id), canonical_bytes({}))
+    store.create(keys.cancelled(run.run_id), canonical_bytes({"reason": reason}))
 
 
 def uncancel(store: Store, run: RunRecord) -> None:
@@ -140,6 +145,25 @@ def uncancel(store: Store, run: RunRecord) -> None:
 def is_cancelled(store: Store, run: RunRecord) -> bool:
     """Whether the run was cancelled."""
     return store.exists(keys.cancelled(run.run_id))
+
+
+def why_cancelled(store: Store, run: RunRecord) -> str:
+    """Why the run was stopped; empty where somebody wanted it so."""
+    try:
+        return str(json.loads(store.read(keys.cancelled(run.run_id)) or b"{}").get("reason", ""))
+    except ValueError:
+        return ""
+
+
+def set_priority(store: Store, run: RunRecord, level: Priority) -> None:
+    """Say how urgent the run is, for everybody who feeds it."""
+    store.replace(keys.priority(run.run_id), canonical_bytes(_Urgency(priority=level)))
+
+
+def priority(store: Store, run: RunRecord) -> Priority:
+    """How urgent the run is; ``normal`` where nothing was said."""
+    data = store.read(keys.priority(run.run_id))
+    return "normal" if data is None else _Urgency.model_validate_json(data).priority
 
 
 def missing_positions(run: RunRecord, shard: int, done: frozenset[int]) -> list[int]:

@@ -43,7 +43,18 @@ class Settings(BaseSettings):
         description="images that are processed at once on this machine; default: its processors",
     )
     window: PositiveInt = Field(
-        default=256, description="images handed out and not yet finished, at most"
+        default=1024, description="images handed out and not yet finished, at most"
+    )
+    megabytes_per_second: PositiveFloat | None = Field(
+        default=None,
+        description="images are handed out no faster than this, so that reading them leaves disk "
+        "and network to others; default: as fast as they are processed",
+    )
+    failed_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="a run in which more than this share of the last 200 images failed is stopped",
     )
     max_file_bytes: PositiveInt = Field(
         default=512 * 1024 * 1024, description="larger files are not read (too_many_bytes)"

@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.results import ModelRecord, Record
 from worker import keys
-from worker.attempts import TimedOutError
+from worker.attempts import TimedOutError, under_way
 from worker.manifest import read_run
 from worker.process import Analyser, Analysis, open_analyser, process_row
 from worker.records import RunRecord
+from worker.runs import is_cancelled
 from worker.settings import Settings, load_settings
 from worker.store import Store, open_store
 
@@ -27,6 +28,15 @@ PROCESS = "screen.process"
 #: Before a message that could not be worked at goes back: so that a fault does not make workers
 #: and broker spin.
 _RETURN_SECONDS = 5.0
+
+
+#: A message that has taken this part of its time limit goes back: what is left of its rows starts
+#: with a fresh limit, so that each has most of one.
+_PART_OF_LIMIT = 0.25
+
+
+class _FreshStartError(Exception):
+    """Some rows of a message are done; the others are better begun with a fresh limit."""
 
 
 class RowsMessage(Record):
@@ -69,6 +79,8 @@ def process(**content: object) -> None:
     except TimedOutError:
         # Attempts are counted in the store: after a few the image has failed.
         raise Reject("time limit", requeue=True) from None
+    except _FreshStartError:
+        raise Reject("the rest of the rows", requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
         reason = str(error) or type(error).__name__
         logger.error("run %s cannot be worked at now: %s", message.run_id, reason)
@@ -77,14 +89,30 @@ def process(**content: object) -> None:
 
 
 def _work(message: RowsMessage) -> None:
+    started = time.monotonic()
     settings = _settings()
     store = _store(message.store)
     run = _run(store, message.run_id)
+    if is_cancelled(store, run):
+        return
     analyser = _Limited(open_analyser(run, settings))
-    for row in message.rows:
-        position = message.shard * keys.SHARD_ROWS + row
-        if row < keys.SHARD_ROWS and position < run.images:
-            process_row(store, run, position, analyser, settings=settings)
+    to_do = [
+        message.shard * keys.SHARD_ROWS + row
+        for row in message.rows
+        if row < keys.SHARD_ROWS and message.shard * keys.SHARD_ROWS + row < run.images
+    ]
+    suspects: set[int] = set()
+    if len(to_do) > 1:
+        to_do = [one for one in to_do if not store.exists(keys.done(run.run_id, one))]
+        limit = settings.hard_limit_seconds
+        suspects = set(under_way(store, run, message.shard, hard_limit=limit))
+    # Rows at which workers left markers come last, and each with a limit of its own, so that no
+    # companion suffers with them.
+    for number, position in enumerate(sorted(to_do, key=lambda one: one in suspects)):
+        late = time.monotonic() - started > _PART_OF_LIMIT * settings.soft_limit_seconds
+        if number and (late or position in suspects):
+            raise _FreshStartError
+        process_row(store, run, position, analyser, settings=settings)
 
 
 @cache

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from tests.redis_server import RedisServer, find_redis_server
 from tests.worker.archives import WORK, Laboratory, python, submit_process, wait_until
 from worker import runs, tasks
 from worker.broker import check_broker
-from worker.celery_app import QUEUE, create_app
-from worker.engines.celery import CeleryEngine
+from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
+from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
 from worker.settings import load_settings
 from worker.tasks import PROCESS, RowsMessage
 
@@ -76,7 +77,13 @@ def two_workers(server: RedisServer) -> Iterator[list[subprocess.Popen[bytes]]]:
 def celery_laboratory(laboratory: Laboratory, server: RedisServer) -> Iterator[Laboratory]:
     """The same archive and bundle as ``laboratory``, with an output folder of its own."""
     yield Laboratory(laboratory.folder, "celery")
-    server.client.delete(QUEUE)
+    server.client.delete(*queue_keys())
+
+
+def waiting(server: RedisServer) -> int:
+    """Messages that wait or were taken."""
+    client = server.client
+    return sum(client.llen(key) for key in queue_keys()) + client.hlen(UNACKED_KEY)
 
 
 def limits() -> dict[str, float]:
@@ -145,7 +152,7 @@ def test_rubbish_on_the_queue_is_dropped(
     app.close()
     celery_laboratory.fill(1, 3)
     assert celery_laboratory.screen(broker_url=server.url, **limits()).ok == 3
-    assert server.client.llen(QUEUE) == 0
+    assert waiting(server) == 0
 
 
 def _as_arguments() -> list[str]:
@@ -212,7 +219,7 @@ def test_a_worker_told_to_stop_finishes_its_image(
         assert list(celery_laboratory.store.list("attempts/")) == []
         done = runs.progress(celery_laboratory.store, run).ok
         assert done == len(celery_laboratory.computed())
-        assert engine.holds() == run.images - done
+        assert waiting(redis_server) == run.images - done
 
 
 # --- messages -----------------------------------------------------------------------------------
@@ -223,15 +230,14 @@ def test_messages_are_json_and_name_nobody(
 ) -> None:
     celery_laboratory.add("Smith, John/field 7.jpg", "image 1")
     run = celery_laboratory.freeze()
-    server.client.delete(QUEUE)
+    server.client.delete(*queue_keys())
     # No worker has time for this message: it is for a queue that nobody reads.
     settings = celery_laboratory.settings(broker_url=server.url.replace("/0", "/1"))
     with CeleryEngine(settings) as engine:
         engine.hand_out(celery_laboratory.store, run, [0])
-        assert engine.holds() == 1
         other = server.client
         other.select(1)
-        (raw,) = other.lrange(QUEUE, 0, -1)
+        (raw,) = other.lrange(queue_keys()[1], 0, -1)
     message = json.loads(raw)
     assert message["content-type"] == "application/json"
     assert b"Smith" not in raw
@@ -243,6 +249,73 @@ def test_messages_are_json_and_name_nobody(
         "shard": 0,
         "rows": [0],
     }
+
+
+def sent(server: RedisServer, priority: int = 1) -> list[list[int]]:
+    """Rows of the messages that wait, in the order in which they were sent."""
+    raw = server.client.lrange(queue_keys()[priority], 0, -1)
+    bodies = [json.loads(base64.b64decode(json.loads(one)["body"])) for one in reversed(raw)]
+    return [body[1]["rows"] for body in bodies]
+
+
+def test_small_images_go_several_to_a_message_while_there_are_many(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 10)
+    celery_laboratory.add("P01/large.jpg", b"image " + bytes(MESSAGE_BYTES))
+    celery_laboratory.add("P02/small.jpg", "image s")
+    run, store = celery_laboratory.freeze(), celery_laboratory.store
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with CeleryEngine(settings) as engine:
+        engine.hand_out(store, run, range(12), together=True)
+        assert sent(redis_server) == [[*range(MESSAGE_ROWS)], [8, 9], [10], [11]]
+        redis_server.client.flushall()
+        engine.hand_out(store, run, range(3))
+        assert sent(redis_server) == [[0], [1], [2]]
+
+
+def test_an_urgent_run_overtakes(celery_laboratory: Laboratory, redis_server: RedisServer) -> None:
+    celery_laboratory.fill(1, 3)
+    archive = celery_laboratory.freeze()
+    celery_laboratory.add("Q/1.jpg", "image urgent")
+    urgent, store = celery_laboratory.freeze(), celery_laboratory.store
+    runs.set_priority(store, urgent, "high")
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with CeleryEngine(settings) as engine:
+        engine.hand_out(store, archive, range(3))
+        engine.hand_out(store, urgent, [3])
+        with working(redis_server, 1):
+            wait_until(lambda: waiting(redis_server) == 0, 60, "work")
+    contents = [sha256(f"image {one}".encode()).hexdigest() for one in ("urgent", "0 0")]
+    assert celery_laboratory.computed()[:2] == contents
+
+
+def test_one_that_kills_its_worker_takes_no_companion_with_it(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    for number in range(24):
+        what = "crash" if number == 2 else "image"
+        celery_laboratory.add(f"P/{number:02}.jpg", f"{what} {number}")
+    run = celery_laboratory.freeze()
+    with working(redis_server, 1):
+        progress = celery_laboratory.screen(run, broker_url=redis_server.url, window=8, **limits())
+    assert (progress.ok, progress.failed) == (23, 1)
+    crash = sha256(b"crash 2").hexdigest()
+    assert set(celery_laboratory.twice()) == {crash}
+    assert celery_laboratory.twice()[crash] <= 5
+
+
+def test_of_a_cancelled_run_nothing_more_is_started(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 5)
+    run = celery_laboratory.freeze()
+    runs.cancel(celery_laboratory.store, run)
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with CeleryEngine(settings) as engine, working(redis_server, 1):
+        engine.hand_out(celery_laboratory.store, run, range(5))
+        wait_until(lambda: waiting(redis_server) == 0, 60, "the messages")
+    assert celery_laboratory.computed() == []
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_a_row_that_is_there_is_not_taken_twice(
     assert engine.holds() == 3
     finished: list[int] = []
     while engine.holds():
-        finished += engine.wait(1)
+        finished += [one.position for one in engine.wait(1)]
     assert sorted(finished) == [0, 1, 2]
     assert len(laboratory.computed()) == 3
 

@@ -11,7 +11,9 @@ import pytest
 from pipeline.errors import RetryableError
 from tests.worker.archives import Laboratory, make_laboratory, submit_process
 from tests.worker.test_attempts import leave
-from worker import reconcile, runs
+from worker import breaker, reconcile, runs
+from worker.engines import Settled
+from worker.lease import Lease
 from worker.process import open_analyser, process_row
 from worker.reconcile import run_to_completion
 from worker.records import Progress, RunRecord
@@ -30,7 +32,13 @@ class InlineEngine:
         self.handed: list[int] = []
         self.most = 0
 
-    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
+    @property
+    def capacity(self) -> int:
+        return self.settings.window
+
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+    ) -> None:
         self.handed += positions
         for position in positions:
             self.accept(store, run, position)
@@ -39,7 +47,7 @@ class InlineEngine:
     def accept(self, store: Store, run: RunRecord, position: int) -> None:
         self.rows.append((store, run, position))
 
-    def wait(self, seconds: float) -> list[int]:
+    def wait(self, seconds: float) -> list[Settled]:
         if not self.rows:
             time.sleep(min(seconds, 0.02))
         done = []
@@ -47,7 +55,7 @@ class InlineEngine:
             store, run, position = self.rows.popleft()
             analyser = open_analyser(run, self.settings)
             process_row(store, run, position, analyser, settings=self.settings)
-            done.append(position)
+            done.append(Settled(run.run_id, position))
         return done
 
     def holds(self) -> int:
@@ -110,7 +118,7 @@ class ForgetfulEngine(InlineEngine):
         if len(self.handed) % 3 == 0 or self.handed.count(position) > 3:
             super().accept(store, run, position)
 
-    def wait(self, seconds: float) -> list[int]:
+    def wait(self, seconds: float) -> list[Settled]:
         super().wait(seconds)
         return []
 
@@ -260,11 +268,13 @@ class StumblingEngine(InlineEngine):
 
     stumbles = 0
 
-    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+    ) -> None:
         self._stumble()
         super().hand_out(store, run, positions)
 
-    def wait(self, seconds: float) -> list[int]:
+    def wait(self, seconds: float) -> list[Settled]:
         self._stumble()
         return super().wait(seconds)
 
@@ -348,4 +358,53 @@ def test_a_large_run_needs_few_files_open_and_little_listing(
     monkeypatch.setattr(store, "read", lambda key: (read.append(key), real(key))[1])
     engine = InlineEngine(laboratory)
     assert run_to_completion(store, run, engine, settings=engine.settings).finished
-    assert read == []
+    assert [key for key in read if not key.startswith("lease/")] == []
+
+
+def test_a_run_that_another_feeds_is_looked_on_at_and_taken_over(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_LOOK_ON_SECONDS", 0.05)
+    laboratory.fill(1, 10)
+    run, store = laboratory.freeze(), laboratory.store
+    other = Lease(store, run, renew_seconds=0.001)
+    assert other.hold()
+    engine = InlineEngine(laboratory, **QUICK)
+    seen: list[Progress] = []
+
+    def watch(state: Progress) -> None:
+        seen.append(state)
+        if len(seen) <= 3:
+            assert engine.handed == []
+            time.sleep(0.002)
+            assert other.hold()
+
+    progress = run_to_completion(store, run, engine, settings=engine.settings, on_progress=watch)
+    assert len(seen) > 3
+    assert progress.ok == 10
+    assert list(store.list("lease/")) == []
+
+
+def test_a_run_in_which_too_many_fail_is_stopped_and_says_why(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "LOOKED_AT", 20)
+    for number in range(60):
+        laboratory.add(f"P/{number:02}.jpg", f"{'bad' if number % 3 else 'image'} {number}")
+    run, store = laboratory.freeze(), laboratory.store
+    engine = InlineEngine(laboratory, window=5)
+    progress = run_to_completion(store, run, engine, settings=engine.settings)
+    assert 20 <= progress.ok + progress.failed < 40
+    assert "of the last 20 images failed (truncated" in runs.why_cancelled(store, run)
+    runs.uncancel(store, run)
+    forgiving = InlineEngine(laboratory, failed_share=1)
+    assert complete(laboratory, forgiving, run).finished
+
+
+def test_reading_is_slowed_down_where_that_is_asked(laboratory: Laboratory) -> None:
+    laboratory.add("P/1.jpg", f"image {'x' * 300_000}")
+    laboratory.add("P/2.jpg", "image 2")
+    started = time.monotonic()
+    complete(laboratory, InlineEngine(laboratory, megabytes_per_second=0.2))
+    # 0.2 MB may go at once; the tenth that the first takes too much has to come in.
+    assert time.monotonic() - started >= 0.5

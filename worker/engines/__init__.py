@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
+from pipeline.errors import ScreenError
 from worker.records import RunRecord
 from worker.settings import Settings
 from worker.store import Store
+
+
+class Settled(NamedTuple):
+    """A row that the engine is done with, or what kept it from working at it."""
+
+    run_id: str
+    position: int
+    trouble: ScreenError | None = None
 
 
 class Engine(Protocol):
@@ -16,14 +25,25 @@ class Engine(Protocol):
 
     name: str
 
-    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
-        """Accept rows without waiting for them. Raises RetryableError, ConfigurationError."""
+    @property
+    def capacity(self) -> int:
+        """How many rows it can make use of at once."""
         ...
 
-    def wait(self, seconds: float) -> list[int]:
-        """Wait until something may have happened, at most so long; rows that it is done with.
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+    ) -> None:
+        """Accept rows without waiting for them. Raises RetryableError, ConfigurationError.
 
-        Raises RetryableError where work has to pause, ConfigurationError where it cannot go on.
+        ``together``: there are many more, so that several may go to one worker at once.
+        """
+        ...
+
+    def wait(self, seconds: float) -> list[Settled]:
+        """Wait until something may have happened, at most so long; what became of rows.
+
+        Raises RetryableError where work has to pause, ConfigurationError where it cannot go on,
+        whichever run it is for.
         """
         ...
 

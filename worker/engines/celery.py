@@ -15,11 +15,18 @@ from redis.exceptions import RedisError
 from pipeline.errors import RetryableError
 from worker import keys
 from worker.broker import check_broker, connect, shown
-from worker.celery_app import QUEUE, UNACKED_KEY, create_app
+from worker.celery_app import PRIORITY_STEPS, QUEUE, UNACKED_KEY, create_app, queue_keys
+from worker.engines import Settled
+from worker.manifest import read_row
 from worker.records import RunRecord
+from worker.runs import priority
 from worker.settings import Settings
 from worker.store import Store
 from worker.tasks import PROCESS, RowsMessage
+
+#: Rows of a message, and bytes of their files, at most: a message costs about as much as judging a
+#: small image, and nothing beside judging a large one.
+MESSAGE_ROWS, MESSAGE_BYTES = 8, 2_000_000
 
 
 class CeleryEngine:
@@ -31,6 +38,8 @@ class CeleryEngine:
         self._settings = settings
         self._app = create_app(settings)
         self._redis: redis.Redis = connect(settings)
+        # Of what an earlier feeder left behind the most is assumed.
+        self._rows_a_message = float(MESSAGE_ROWS)
 
     def __enter__(self) -> Self:
         check_broker(self._settings)
@@ -45,30 +54,42 @@ class CeleryEngine:
         self._app.close()
         self._redis.close()
 
-    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
-        """Publish one message for each row."""
+    @property
+    def capacity(self) -> int:
+        """As many as are to be outstanding: how many workers there are changes at any time."""
+        return self._settings.window
+
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+    ) -> None:
+        """Publish the rows; small ones several to a message if there are many more."""
+        level = priority(store, run)
+        messages = list(_messages(store, run, positions, most=MESSAGE_ROWS if together else 1))
         with self._broker_faults(), self._app.producer_pool.acquire(block=True) as producer:
-            for position in positions:
-                shard, row = divmod(position, keys.SHARD_ROWS)
-                message = RowsMessage(store=store.uri, run_id=run.run_id, shard=shard, rows=[row])
+            for message in messages:
                 self._app.send_task(
                     PROCESS,
                     kwargs=message.model_dump(mode="json"),
                     queue=QUEUE,
+                    priority=PRIORITY_STEPS[level],
                     producer=producer,
                     # A broker that is away pauses the run; the reconciler tries again.
                     retry=False,
                 )
+        for message in messages:
+            self._rows_a_message += 0.05 * (len(message.rows) - self._rows_a_message)
 
-    def wait(self, seconds: float) -> list[int]:
+    def wait(self, seconds: float) -> list[Settled]:
         """Sleep: the store is looked into afterwards."""
         time.sleep(seconds)
         return []
 
     def holds(self) -> int:
-        """Messages that wait, and messages that workers have taken."""
+        """Rows of messages that wait, and of those that workers have taken: an estimate."""
         with self._broker_faults():
-            return int(self._redis.llen(QUEUE)) + int(self._redis.hlen(UNACKED_KEY))
+            counts = [int(self._redis.llen(key)) for key in queue_keys()]
+            counts.append(int(self._redis.hlen(UNACKED_KEY)))
+        return round(sum(counts) * self._rows_a_message)
 
     @contextmanager
     def _broker_faults(self) -> Iterator[None]:
@@ -79,3 +100,25 @@ class CeleryEngine:
                 f"the broker {shown(self._settings)} does not take messages ({error}); "
                 "the run goes on when it does"
             ) from error
+
+
+def _messages(
+    store: Store, run: RunRecord, positions: Sequence[int], *, most: int
+) -> Iterator[RowsMessage]:
+    """Messages of at most so many rows each, of one shard."""
+    rows: list[int] = []
+    shard, size = -1, 0
+
+    def message() -> RowsMessage:
+        return RowsMessage(store=store.uri, run_id=run.run_id, shard=shard, rows=rows)
+
+    for position in positions:
+        next_shard, row = divmod(position, keys.SHARD_ROWS)
+        next_size = read_row(store, run, position).size
+        if rows and (next_shard != shard or len(rows) == most or size + next_size > MESSAGE_BYTES):
+            yield message()
+            rows, size = [], 0
+        shard, size = next_shard, size + next_size
+        rows.append(row)
+    if rows:
+        yield message()

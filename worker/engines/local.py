@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from worker import attempts
+from worker.engines import Settled
 from worker.engines.child_process import Answer, ChildProcess, start_child
 from worker.records import RunRecord
 from worker.settings import Settings
@@ -29,6 +30,9 @@ _FAILED_STARTS = 3
 
 #: The same where somebody kills them, or the system because memory runs out.
 _KILLED_STARTS = 20
+
+#: Rows in memory for each process: enough that none waits for the next.
+_ROWS_PER_PROCESS = 8
 
 #: A child that is told to stop removes its attempt marker and goes; one that hangs is killed.
 _STOP_SECONDS = 3.0
@@ -65,7 +69,7 @@ class LocalEngine:
         self._held: set[tuple[str, int]] = set()
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
-        self._finished: list[int] = []
+        self._settled: list[Settled] = []
         self._trouble: ScreenError | None = None
         self._failed_starts = 0
         self._errors = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by __exit__
@@ -91,7 +95,14 @@ class LocalEngine:
         self._selector.close()
         self._errors.close()
 
-    def hand_out(self, store: Store, run: RunRecord, positions: Sequence[int]) -> None:
+    @property
+    def capacity(self) -> int:
+        """A few rows for each process: what it is done with is known at once."""
+        return _ROWS_PER_PROCESS * self._settings.processes
+
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+    ) -> None:
         """Accept rows; one that is here already is not taken twice."""
         for position in positions:
             if (run.run_id, position) not in self._held:
@@ -107,7 +118,7 @@ class LocalEngine:
         """Process numbers of the children."""
         return [child.process.number for child in self._children]
 
-    def wait(self, seconds: float) -> list[int]:
+    def wait(self, seconds: float) -> list[Settled]:
         """Wait for an answer, a death or a time limit; rows whose processing ended."""
         self._assign()
         now = time.monotonic()
@@ -123,8 +134,8 @@ class LocalEngine:
         if self._trouble is not None:
             trouble, self._trouble = self._trouble, None
             raise trouble
-        finished, self._finished = self._finished, []
-        return finished
+        settled, self._settled = self._settled, []
+        return settled
 
     # --- children ---------------------------------------------------------------------------
 
@@ -175,12 +186,12 @@ class LocalEngine:
         if row is None:
             return
         self._held.discard((row.run.run_id, row.position))
-        if answer.state in {"done", "busy"}:
-            self._finished.append(row.position)
-        elif answer.state == "retry":
-            self._trouble = self._trouble or RetryableError(answer.message)
-        else:
-            self._trouble = ConfigurationError(answer.message)
+        trouble: ScreenError | None = None
+        if answer.state == "retry":
+            trouble = RetryableError(answer.message)
+        elif answer.state == "configuration":
+            trouble = ConfigurationError(answer.message)
+        self._settled.append(Settled(row.run.run_id, row.position, trouble))
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
