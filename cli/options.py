@@ -94,6 +94,17 @@ def reference_images_option(function: Any) -> Any:
     )(function)
 
 
+def log_level_option(function: Any) -> Any:
+    """``--log-level``."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+        default="INFO",
+        show_default=True,
+        help="How much to say. Names of patients and files are never logged.",
+    )(function)
+
+
 def work_options(function: Any) -> Any:
     """What every command takes that brings a run to its end."""
     for option in (

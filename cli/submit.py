@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import work_options
+from cli.output import print_json
 
 if TYPE_CHECKING:
     from worker.planning import Plan
+    from worker.records import Priority, RunRecord
 
 
 @click.command(
@@ -48,6 +50,18 @@ Exit status: 0 everything done, 1 could not work, 3 some images failed.
     show_default=True,
     help="Which images to explain (LIME, Grad-CAM): all, those with a low confidence flag, none.",
 )
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="Which runs workers prefer where several wait.",
+)
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Leave the work to `screen feed` or to a worker started with --feed, and return.",
+)
 @work_options
 @click.pass_context
 def submit(
@@ -57,6 +71,8 @@ def submit(
     patients: Path | None,
     patient_pattern: str | None,
     explain: str,
+    priority: Priority,
+    no_wait: bool,
     out: Path,
     bundle: Path | None,
     broker: str | None,
@@ -76,7 +92,7 @@ def submit(
     from pipeline.bundle import default_bundle, read_model_record
     from pipeline.results import AnalysisOptions
     from worker.manifest import freeze
-    from worker.runs import uncancel
+    from worker.runs import set_priority, uncancel
     from worker.settings import load_settings
     from worker.store import open_store
 
@@ -98,8 +114,32 @@ def submit(
         ignored=planned.ignored,
     )
     uncancel(store, run)
+    set_priority(store, run, priority)
+    if no_wait:
+        _hand_over(run, out, planned.notes, as_json=as_json)
+        return
     work = Work(store, run, out, settings, reference_images, as_json, planned.notes)
     context.exit(bring_to_end(work))
+
+
+def _hand_over(run: RunRecord, out: Path, notes: list[str], *, as_json: bool) -> None:
+    """Say what was submitted, and who is to work at it."""
+    if as_json:
+        print_json(
+            {
+                "run_id": run.run_id,
+                "out": str(out),
+                "images": run.images,
+                "patients": run.patients,
+                "ignored": run.ignored,
+                "notes": notes,
+            }
+        )
+        return
+    click.echo(
+        f"Run {run.run_id}: {run.images} images of {run.patients} patients are waiting. "
+        f"`screen feed --out {out}` works at them, `screen status --out {out}` tells how far it is."
+    )
 
 
 def make_plan(

@@ -60,6 +60,7 @@ def bring_to_end(work: Work) -> int:
 def _process(work: Work) -> Progress:
     from worker.engines import open_engine
     from worker.reconcile import run_to_completion
+    from worker.runs import why_cancelled
 
     with open_engine(work.settings) as engine, ProgressDisplay() as display:
         state = run_to_completion(
@@ -71,10 +72,12 @@ def _process(work: Work) -> Progress:
             on_pause=display.pause,
         )
     if not state.finished:
+        why = why_cancelled(work.store, work.run)
         raise FailedError(
-            f"run {work.run.run_id} was cancelled after {state.ok + state.failed} of "
-            f"{state.images} images; `screen resume` lets it go on",
-            kind="cancelled",
+            f"run {work.run.run_id} was {'stopped' if why else 'cancelled'} after "
+            f"{state.ok + state.failed} of {state.images} images"
+            + (f": {why}" if why else "; `screen resume` lets it go on"),
+            kind="stopped" if why else "cancelled",
             as_json=work.as_json,
         )
     return state

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import broker_option, bundle_option, processes_option
+from cli.options import broker_option, bundle_option, log_level_option, processes_option
 
 
 @click.command(
@@ -16,18 +16,23 @@ from cli.options import broker_option, bundle_option, processes_option
 @bundle_option
 @processes_option
 @click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    show_default=True,
-    help="How much to say. Names of patients and files are never logged.",
+    "--feed",
+    "outs",
+    multiple=True,
+    envvar="SCREEN_FEED",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also do the work of `screen feed` for this folder of reports, unless another does; may "
+    "be given more than once.",
 )
+@log_level_option
 @click.pass_context
 def worker(
     context: click.Context,
     broker: str | None,
     bundle: Path | None,
     processes: int | None,
+    outs: tuple[Path, ...],
     log_level: str,
 ) -> None:
     """Work at images that others submit.
@@ -40,4 +45,4 @@ def worker(
     from worker.settings import load_settings
 
     settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
-    context.exit(run_worker(settings, log_level=log_level.upper()))
+    context.exit(run_worker(settings, outs=outs, log_level=log_level.upper()))

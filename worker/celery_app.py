@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from celery import Celery
 
@@ -93,8 +97,10 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def run_worker(settings: Settings, *, log_level: str = "INFO") -> int:
+def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str = "INFO") -> int:
     """Work until told to stop (``screen worker``); the exit status.
+
+    ``outs``: folders of reports whose runs it also feeds.
 
     The first SIGTERM or Ctrl-C lets running images finish. Raises ConfigurationError where broker
     or settings do not allow safe work.
@@ -118,8 +124,27 @@ def run_worker(settings: Settings, *, log_level: str = "INFO") -> int:
         without_heartbeat=True,
         quiet=True,
     )
-    worker.start()
+    with _feeding(outs, settings):
+        worker.start()
     return int(worker.exitcode or 0)
+
+
+@contextmanager
+def _feeding(outs: Sequence[Path], settings: Settings) -> Iterator[None]:
+    """Feed beside the work, in a thread: it waits for the store nearly all of its time."""
+    if not outs:
+        yield
+        return
+    from worker.feed import feed
+
+    stop = threading.Event()
+    thread = threading.Thread(target=feed, args=(outs, settings), kwargs={"stop": stop})
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _exported(settings: Settings) -> dict[str, str]:

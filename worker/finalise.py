@@ -30,6 +30,7 @@ from pipeline.report import (
     summary_csv,
 )
 from pipeline.results import ImageResult, PatientReport
+from worker import keys
 from worker.process import picture_key, read_analysis
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.runs import RowOutcome, forget_outcome, outcomes
@@ -105,6 +106,8 @@ def write_reports(
             f"{lost} stored results were missing or damaged and have to be made anew; "
             "run `screen resume`"
         )
+    if len(entries) == run.patients:
+        store.create(keys.reported(run.run_id), canonical_bytes({}))
     return entries
 
 

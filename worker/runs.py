@@ -127,7 +127,8 @@ def retry_failed(store: Store, run: RunRecord) -> int:
 
 
 def forget_outcome(store: Store, run: RunRecord, position: int) -> None:
-    """Make a row unfinished again."""
+    """Make a row unfinished again, and with it the reports."""
+    store.delete(keys.reported(run.run_id))
     store.delete(keys.done(run.run_id, position))
     store.delete(keys.failed(run.run_id, position))
 

@@ -1,0 +1,71 @@
+"""``screen feed``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from cli.options import (
+    DEFAULT_OUT,
+    broker_option,
+    bundle_option,
+    log_level_option,
+    processes_option,
+    reference_images_option,
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  screen feed --out /data/reports
+  screen submit ./slides/ --no-wait && screen feed --until-done
+"""
+)
+@click.option(
+    "--out",
+    "outs",
+    multiple=True,
+    default=[DEFAULT_OUT],
+    show_default=True,
+    envvar="SCREEN_OUT",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of reports whose runs are brought to their end; may be given more than once.",
+)
+@bundle_option
+@broker_option
+@processes_option
+@reference_images_option
+@click.option("--until-done", is_flag=True, help="End when no run is left to do.")
+@log_level_option
+def feed(
+    outs: tuple[Path, ...],
+    bundle: Path | None,
+    broker: str | None,
+    processes: int | None,
+    reference_images: Path | None,
+    until_done: bool,
+    log_level: str,
+) -> None:
+    """Bring all runs to their end that were submitted with --no-wait, or interrupted.
+
+    Until it is told to stop: a service that nobody has to watch. Runs share the workers by
+    priority, and their reports are written as each is finished. Any number may run at once, and
+    killing one loses nothing.
+    """
+    from worker.feed import feed as feed_runs
+    from worker.settings import load_settings
+
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    feed_runs(outs, settings, stop=stop, until_done=until_done, reference_images=reference_images)
