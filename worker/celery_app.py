@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 from worker.broker import CONNECT_SECONDS, SOCKET_SECONDS, check_broker
 from worker.compute import COMPUTE_ENVIRONMENT
@@ -28,9 +30,6 @@ _PRIORITY_SEPARATOR = ":"
 #: Where kombu keeps messages that workers have taken; named, so that other Celery applications on
 #: the same Redis neither count nor restore them.
 UNACKED_KEY = "screen-unacked"
-
-#: How long a second request to stop lets running images finish.
-_SOFT_SHUTDOWN_SECONDS = 10.0
 
 
 def queue_keys() -> list[str]:
@@ -70,7 +69,11 @@ def create_app(settings: Settings) -> Celery:
         # Images that are being processed when the broker vanishes are finished: their result goes
         # to the store, not to the broker.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_soft_shutdown_timeout=_SOFT_SHUTDOWN_SECONDS,
+        # What leaks memory, here or in a library, does so for a bounded time.
+        worker_max_tasks_per_child=settings.images_per_process,
+        worker_max_memory_per_child=settings.process_memory_bytes // 1024,
+        # A second request to stop is meant: the messages go back at once.
+        worker_soft_shutdown_timeout=0,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_SECONDS,
@@ -81,6 +84,7 @@ def create_app(settings: Settings) -> Celery:
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            **({"master_name": settings.sentinel_master} if settings.sentinel_master else {}),
             "priority_steps": sorted(PRIORITY_STEPS.values()),
             "sep": _PRIORITY_SEPARATOR,
             "unacked_key": UNACKED_KEY,
@@ -102,8 +106,9 @@ def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str 
 
     ``outs``: folders of reports whose runs it also feeds.
 
-    The first SIGTERM or Ctrl-C lets running images finish. Raises ConfigurationError where broker
-    or settings do not allow safe work.
+    The first SIGTERM or Ctrl-C lets running images finish that do so within
+    ``shutdown_seconds``, the second none. Raises ConfigurationError where broker or settings do not
+    allow safe work.
     """
     check_broker(settings)
     # The processes that do the work are started afresh and know their settings from here.
@@ -124,9 +129,27 @@ def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str 
         without_heartbeat=True,
         quiet=True,
     )
-    with _feeding(outs, settings):
+    with _feeding(outs, settings), _bounded_shutdown(settings.shutdown_seconds):
         worker.start()
     return int(worker.exitcode or 0)
+
+
+@contextmanager
+def _bounded_shutdown(seconds: float) -> Iterator[None]:
+    """Where stopping takes too long, ask again, as a person would with a second Ctrl-C."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGQUIT))
+    timer.daemon = True
+
+    def begin(how: str, **_: object) -> None:
+        if how == "Warm" and not timer.is_alive():
+            timer.start()
+
+    worker_shutting_down.connect(begin)
+    try:
+        yield
+    finally:
+        worker_shutting_down.disconnect(begin)
+        timer.cancel()
 
 
 @contextmanager

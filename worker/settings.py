@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,8 +29,17 @@ class Settings(BaseSettings):
 
     broker_url: str | None = Field(
         default=None,
-        description="Redis that distributes the work, redis://host:6379/0; "
-        "without it images are processed by local processes",
+        description="Redis that distributes the work: redis://host:6379/0, rediss:// with TLS, or "
+        "sentinel://host:26379;sentinel://other:26379/0; without it images are processed by local "
+        "processes",
+    )
+    sentinel_master: str | None = Field(
+        default=None, description="what the sentinels of the broker call it"
+    )
+    allowed_roots: str | None = Field(
+        default=None,
+        description="folders or URIs, separated by commas, below which a worker reads archives and "
+        "keeps results; default: wherever a message says",
     )
     bundle: Path | None = Field(
         default=None, description="folder of the model bundle; default: the one that is shipped"
@@ -83,6 +93,18 @@ class Settings(BaseSettings):
         description="time after which Redis hands out a message again whose worker vanished; at "
         "least five times hard_limit_seconds",
     )
+    shutdown_seconds: PositiveFloat = Field(
+        default=20,
+        description="a worker that is told to stop finishes the images it is at, if they take no "
+        "longer; else they are handed back",
+    )
+    images_per_process: PositiveInt = Field(
+        default=2000, description="a process is replaced after so many images (Celery: messages)"
+    )
+    process_memory_bytes: PositiveInt = Field(
+        default=4 * 1024**3,
+        description="a process that holds more memory after an image is replaced",
+    )
     worker_start_seconds: PositiveFloat = Field(
         default=180, description="a worker process may take this long to start and load the model"
     )
@@ -100,6 +122,30 @@ class Settings(BaseSettings):
                 "or images that take long are processed twice"
             )
         return self
+
+    def allows(self, uri: str) -> bool:
+        """Whether a worker may read and write there (``file://`` or another URI)."""
+        if self.allowed_roots is None:
+            return True
+        allowed = [one.strip() for one in self.allowed_roots.split(",") if one.strip()]
+        return any(_is_below(uri, _as_uri(one)) for one in allowed)
+
+
+def _as_uri(place: str) -> str:
+    return place if "://" in place else Path(place).absolute().as_uri()
+
+
+def _is_below(uri: str, folder: str) -> bool:
+    """Whether the place is the folder or within it, whatever links and dots the URI contains."""
+    place, root = urlsplit(uri), urlsplit(folder)
+    if (place.scheme, place.netloc) != (root.scheme, root.netloc):
+        return False
+    if place.scheme == "file":
+        return (
+            Path(unquote(place.path)).resolve().is_relative_to(Path(unquote(root.path)).resolve())
+        )
+    prefix = root.path.rstrip("/") + "/"
+    return "/../" not in f"{place.path}/" and f"{place.path}/".startswith(prefix)
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -39,6 +39,10 @@ class _FreshStartError(Exception):
     """Some rows of a message are done; the others are better begun with a fresh limit."""
 
 
+class _NotAllowedError(Exception):
+    """A message leads to a place that this worker was not given."""
+
+
 class RowsMessage(Record):
     """Rows of one shard to work at. No names: ids and numbers only."""
 
@@ -79,6 +83,9 @@ def process(**content: object) -> None:
     except TimedOutError:
         # Attempts are counted in the store: after a few the image has failed.
         raise Reject("time limit", requeue=True) from None
+    except _NotAllowedError:
+        # Nor returned: other workers, and the reconciler, know what is still to be done.
+        logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
     except _FreshStartError:
         raise Reject("the rest of the rows", requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
@@ -91,8 +98,12 @@ def process(**content: object) -> None:
 def _work(message: RowsMessage) -> None:
     started = time.monotonic()
     settings = _settings()
+    if not settings.allows(message.store):
+        raise _NotAllowedError
     store = _store(message.store)
     run = _run(store, message.run_id)
+    if not settings.allows(run.root):
+        raise _NotAllowedError
     if is_cancelled(store, run):
         return
     analyser = _Limited(open_analyser(run, settings))

