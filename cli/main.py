@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "cli.runs:resume",
     "retry": "cli.runs:retry",
     "cancel": "cli.runs:cancel",
+    "purge": "cli.purge:purge",
     "feed": "cli.feed:feed",
     "worker": "cli.worker:worker",
     "doctor": "cli.doctor:doctor",

@@ -137,6 +137,18 @@ def row_log(run_id: str, position: int) -> str:
     return f"log/rows/{run_id}/{shard:05}/{row:03}.json"
 
 
+def folders_of(run_id: str) -> list[str]:
+    """Folders in which everything is the run's."""
+    kinds = ("manifests", "done", "failed", "attempts", "log/rows")
+    return [f"{kind}/{run_id}/" for kind in kinds]
+
+
+def files_of(run_id: str) -> list[str]:
+    """Further keys of the run, without its record and its cancellation."""
+    makers = (priority, reported, lease, submitted)
+    return [maker(run_id) for maker in makers]
+
+
 def position(shard: int, key: str) -> int:
     """Position of the row that a key of ``done``, ``failed`` or ``attempts`` belongs to."""
     row = key.rsplit("/", 1)[1].removesuffix(".json").split("-", 1)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,38 @@ def test_show_refuses_a_report_that_is_damaged(screen: Screen, tmp_path: Path, d
     result = screen("show", "P")
     assert result.exit_code == 1
     assert "is damaged or of another version" in result.stderr
+
+
+def test_a_run_can_be_left_to_a_service(screen: Screen) -> None:
+    screen.add("P1/a.jpg", "P2/b.jpg")
+    submitted = screen.json("submit", screen.slides, "--no-wait", "--priority", "high")
+    assert (submitted["images"], submitted["patients"]) == (2, 2)
+    assert screen.computed() == 0
+    assert (
+        "2 images of 2 patients are waiting" in screen("submit", screen.slides, "--no-wait").stdout
+    )
+    feeder = screen.start("feed", "--until-done")
+    _, said = feeder.communicate(timeout=60)
+    assert feeder.returncode == 0, said
+    assert f"run {submitted['run_id']} is finished" in said
+    assert "P1" not in said
+    assert sorted(path.name for path in (screen.out / "patients").iterdir()) == ["P1", "P2"]
+
+
+def test_purge_says_what_it_would_remove_and_removes_it(screen: Screen) -> None:
+    screen.add("P1/a.jpg")
+    run_id = screen.json("submit", screen.slides)["run_id"]
+    assert "1 results that only it refers to" in screen("purge", run_id).stdout
+    assert screen.json("status")["runs"]
+    assert screen.json("purge", run_id, "--yes")["removed"] > 0
+    assert screen.json("status")["runs"] == []
+    assert (screen.out / "patients" / "P1" / "report.html").exists()
+
+
+def test_a_run_in_which_too_many_fail_says_why_it_was_stopped(screen: Screen) -> None:
+    failing = replace(screen, analyser="tests.cli.analysers:Tripping")
+    (failing.bundle / "spoilt").touch()
+    failing.add(*(f"P/{number:03}.jpg" for number in range(260)))
+    error = failing.json("submit", failing.slides, status=1)["error"]
+    assert error["kind"] == "stopped"
+    assert "200 of the last 200 images failed" in error["message"]
