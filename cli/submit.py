@@ -13,6 +13,7 @@ from cli.output import print_json
 if TYPE_CHECKING:
     from worker.planning import Plan
     from worker.records import Priority, RunRecord
+    from worker.store import Store
 
 
 @click.command(
@@ -113,6 +114,7 @@ def submit(
         options=AnalysisOptions.model_validate({"explain": explain}),
         ignored=planned.ignored,
     )
+    note_space(store, run, out, planned.notes)
     uncancel(store, run)
     set_priority(store, run, priority)
     if no_wait:
@@ -171,6 +173,17 @@ def make_plan(
             f"{paths[0]} is a single file: say whose it is with --patient, or submit its folder"
         )
     return plan_files(paths, patient)
+
+
+def note_space(store: Store, run: RunRecord, out: Path, notes: list[str]) -> None:
+    """Say so where the results will not fit; a full disk pauses a run and loses nothing."""
+    from worker.runs import progress
+    from worker.space import estimate
+
+    space = estimate(progress(store, run).remaining, run.options.explain, out)
+    if not space.fits:
+        notes.append(f"the results will not fit into {out}: {space}; make room while it runs")
+        click.echo(f"Note: {notes[-1]}", err=True)
 
 
 def check_case(out: Path, planned: Plan) -> None:

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Screen
+from worker import space
 
 #: linux/prctl.h, linux/capability.h
 PR_CAPBSET_DROP = 24
@@ -275,3 +276,13 @@ def test_an_awkward_archive_is_shown_without_harm(laboratory: Screen) -> None:
     assert "Patient Größe 1\\n" in shown.stdout
     shown = laboratory("show", "Good")
     assert "Good/new\\nline.jpg: " in shown.stdout
+
+
+def test_results_that_will_not_fit_are_said_before_the_run(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.add("P1/a.jpg")
+    monkeypatch.setitem(space.BYTES_AN_IMAGE, "all", 10**15)
+    notes = screen.json("submit", screen.slides)["notes"]
+    assert "will not fit" in notes[0] and "1000000.0 GB are needed" in notes[0]
+    assert screen.json("submit", screen.slides)["notes"] == []
