@@ -206,7 +206,8 @@ def _read_patiently(run: RunRecord, row: ManifestRow, settings: Settings) -> byt
     """The file's bytes; a passing fault is waited out, one that stays makes the file unreadable."""
     for pause in (*READ_PAUSES_SECONDS, None):
         try:
-            return read_row_bytes(run.root, row, max_bytes=settings.max_file_bytes)
+            root = settings.place(run.root)
+            return read_row_bytes(root, row, max_bytes=settings.max_file_bytes)
         except FileFaultError as error:
             if pause is None:
                 raise BadInputError("unreadable", str(error)) from error

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigurationError
@@ -47,6 +54,11 @@ class Settings(BaseSettings):
     analyser: str = Field(
         default="pipeline.analyse:open_analyser",
         description="import path of the function that opens the model, module:function",
+    )
+    path_map: str | None = Field(
+        default=None,
+        description="where this machine sees folders that the submitting one calls otherwise: "
+        "/mnt/slides=/srv/slides, several separated by commas",
     )
     processes: PositiveInt = Field(
         default_factory=_processors,
@@ -109,6 +121,14 @@ class Settings(BaseSettings):
         default=180, description="a worker process may take this long to start and load the model"
     )
 
+    @field_validator("path_map")
+    @classmethod
+    def _is_a_map(cls, value: str | None) -> str | None:
+        for pair in (value or "").split(","):
+            if pair.strip() and not all(part.strip() for part in f"{pair}=".split("=")[:2]):
+                raise ValueError(f"{pair.strip()!r} is not of the form /there=/here")
+        return value
+
     @model_validator(mode="after")
     def _limits_fit_together(self) -> Self:
         if self.soft_limit_seconds > self.hard_limit_seconds:
@@ -122,6 +142,15 @@ class Settings(BaseSettings):
                 "or images that take long are processed twice"
             )
         return self
+
+    def place(self, uri: str) -> str:
+        """Where this machine sees what another calls so; the longest match counts."""
+        pairs = [pair.split("=", 1) for pair in (self.path_map or "").split(",") if pair.strip()]
+        there_here = [(_as_uri(one.strip()), _as_uri(other.strip())) for one, other in pairs]
+        for there, here in sorted(there_here, key=lambda pair: len(pair[0]), reverse=True):
+            if uri == there or uri.startswith(f"{there}/"):
+                return here + uri[len(there) :]
+        return uri
 
     def allows(self, uri: str) -> bool:
         """Whether a worker may read and write there (``file://`` or another URI)."""

@@ -98,11 +98,12 @@ def process(**content: object) -> None:
 def _work(message: RowsMessage) -> None:
     started = time.monotonic()
     settings = _settings()
-    if not settings.allows(message.store):
+    place = settings.place(message.store)
+    if not settings.allows(place):
         raise _NotAllowedError
-    store = _store(message.store)
+    store = _store(place)
     run = _run(store, message.run_id)
-    if not settings.allows(run.root):
+    if not settings.allows(settings.place(run.root)):
         raise _NotAllowedError
     if is_cancelled(store, run):
         return

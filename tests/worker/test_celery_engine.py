@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject
@@ -20,6 +22,7 @@ from worker import runs, tasks
 from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
 from worker.settings import load_settings
+from worker.store import open_store
 from worker.tasks import PROCESS, RowsMessage
 
 #: Short limits, and the longest waits that go with them.
@@ -246,6 +249,29 @@ def test_a_worker_told_to_stop_hands_back_an_image_that_takes_too_long(
     celery_laboratory.slow_down(0)
     with working(redis_server, 1):
         assert celery_laboratory.screen(run, broker_url=redis_server.url).ok == 3
+
+
+def test_a_worker_may_see_archive_and_store_under_another_path(
+    celery_laboratory: Laboratory, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    celery_laboratory.fill(1, 3)
+    run = celery_laboratory.freeze()
+    there = tmp_path / "there"
+    folders = (celery_laboratory.archive, celery_laboratory.out)
+    pairs = [f"{folder}={there / folder.name}" for folder in folders]
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with (
+        working(redis_server, 1, SCREEN_PATH_MAP=",".join(pairs)),
+        CeleryEngine(settings) as engine,
+    ):
+        engine.hand_out(celery_laboratory.store, run, range(3))
+        there.mkdir()
+        for folder in folders:
+            shutil.copytree(folder, there / folder.name)
+        # A run is known by what it was submitted as, and nothing is done at the old place.
+        elsewhere = open_store(str(there / celery_laboratory.out.name))
+        wait_until(lambda: runs.progress(elsewhere, run).finished, 60, "the run, elsewhere")
+    assert runs.progress(celery_laboratory.store, run).remaining == 3
 
 
 def test_a_message_that_leads_elsewhere_is_dropped(

@@ -67,3 +67,26 @@ def test_a_link_out_of_an_allowed_folder_leads_nowhere(tmp_path: Path) -> None:
     settings = load_settings(allowed_roots=str(tmp_path / "allowed"))
     assert settings.allows((tmp_path / "allowed" / "new").as_uri())
     assert not settings.allows((tmp_path / "allowed" / "link" / "other").as_uri())
+
+
+@pytest.mark.parametrize(
+    ("given", "uri", "expected"),
+    [
+        (None, "file:///mnt/a", "file:///mnt/a"),
+        ("/mnt=/srv", "file:///mnt/a", "file:///srv/a"),
+        ("/mnt=/srv", "file:///mnt", "file:///srv"),
+        ("/mnt=/srv", "file:///mnt2/a", "file:///mnt2/a"),
+        ("/mnt=/srv, /mnt/a=/other", "file:///mnt/a/b", "file:///other/b"),
+        ("file:///mnt=s3://bucket", "file:///mnt/a", "s3://bucket/a"),
+        ("/mnt/ü=/srv", "file:///mnt/%C3%BC/a", "file:///srv/a"),
+    ],
+)
+def test_places_have_other_names_on_other_machines(
+    given: str | None, uri: str, expected: str
+) -> None:
+    assert load_settings(path_map=given).place(uri) == expected
+
+
+def test_a_map_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not of the form /there=/here"):
+        load_settings(path_map="/mnt")
