@@ -236,8 +236,7 @@ class DirectoryStore:
     # --- places and failures ----------------------------------------------------------------
 
     def _place(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"not a store key: {key!r}")
+        check_key(key)
         return self.path / key
 
     def _check_present(self) -> None:
@@ -246,6 +245,12 @@ class DirectoryStore:
             raise StoreUnavailableError(
                 f"{self.path} is gone; is the share mounted? The run goes on when it is back"
             )
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError for what could lead out of the store."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a store key: {key!r}")
 
 
 def storage_error(path: Path, error: OSError) -> ScreenError:

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ResponseStreamingError
+
+from pipeline.errors import ConfigurationError, StoreUnavailableError
+from tests.s3_server import free_port, make_bucket, moto_server, use_endpoint
+from worker import s3
+from worker.s3 import Place, S3Store, has_conditional_puts
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with moto_server() as found:
+        yield found
+
+
+@pytest.fixture
+def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    use_endpoint(monkeypatch, endpoint)
+    bucket = f"results-{uuid4().hex[:12]}"
+    make_bucket(endpoint, bucket)
+    yield S3Store(Place.of(f"s3://{bucket}/night/one"))
+    s3._client.cache_clear()
+
+
+def test_a_value_is_written_once(store: S3Store) -> None:
+    assert store.read("a/b.json") is None
+    assert not store.exists("a/b.json")
+    assert store.create("a/b.json", b"first")
+    assert not store.create("a/b.json", b"second")
+    assert store.read("a/b.json") == b"first"
+    store.replace("a/b.json", b"third")
+    assert store.read("a/b.json") == b"third"
+    assert store.exists("a/b.json")
+    store.delete("a/b.json")
+    store.delete("a/b.json")
+    assert store.read("a/b.json") is None
+
+
+def test_of_many_writers_one_wins(store: S3Store) -> None:
+    start = threading.Barrier(8)
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        start.wait()
+        if store.create("done/x.json", b"%d" % number):
+            won.append(number)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [store.read("done/x.json")] == [b"%d" % one for one in won]
+
+
+def test_a_listing_goes_over_pages_and_stays_below_its_prefix(store: S3Store) -> None:
+    keys = [f"done/r/00000/{number:04}.json" for number in range(1203)]
+    for key in keys:
+        store.replace(key, b"{}")
+    store.replace("done/r2/x.json", b"{}")
+    assert list(store.list("done/r/")) == keys
+    assert list(store.list("nothing/")) == []
+
+
+@pytest.mark.parametrize("key", ["../x", "/x", "a//b", "a/../b", "A", ".x", "", "a\nb"])
+def test_what_is_no_key_is_refused(store: S3Store, key: str) -> None:
+    for use in (store.read, store.exists, store.delete, lambda key: store.create(key, b"")):
+        with pytest.raises(ValueError, match="not a store key"):
+            use(key)
+
+
+def test_conditional_puts_are_tried_out_and_leave_nothing(store: S3Store) -> None:
+    assert store.conditional
+    assert list(store.list("probe/")) == []
+
+
+def test_a_server_that_ignores_the_condition_is_found_out(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignore_conditions(monkeypatch)
+    assert not has_conditional_puts(store.place)
+    plain = S3Store(store.place)
+    assert plain.create("a.json", b"first")
+    assert not plain.create("a.json", b"second")
+    assert plain.read("a.json") == b"first"
+
+
+def ignore_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Swift does: the header is not known to it."""
+    s3._client.cache_clear()
+    client = s3.client()
+    real = client.put_object
+    monkeypatch.setattr(
+        client,
+        "put_object",
+        lambda IfNoneMatch=None, **given: real(**given),  # noqa: N803
+    )
+
+
+def test_a_bucket_that_is_not_there_is_a_matter_of_configuration(store: S3Store) -> None:
+    absent = S3Store(Place.of("s3://there-is-no-such-bucket/x"))
+    with pytest.raises(ConfigurationError, match="no bucket there-is-no-such-bucket"):
+        absent.read("a.json")
+    with pytest.raises(ConfigurationError, match="no bucket"):
+        absent.replace("a.json", b"")
+
+
+def test_a_server_that_is_away_pauses_the_run(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_TRIES", 1)
+    use_endpoint(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        store.read("a.json")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (503, "SlowDown", StoreUnavailableError),
+        (500, "InternalError", StoreUnavailableError),
+        (409, "OperationAborted", StoreUnavailableError),
+        (403, "AccessDenied", ConfigurationError),
+        (403, "SignatureDoesNotMatch", ConfigurationError),
+    ],
+)
+def test_what_an_answer_means(
+    store: S3Store,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+    expected: type[Exception],
+) -> None:
+    monkeypatch.setattr(s3, "_CONFLICT_PAUSES_SECONDS", (0.0,))
+
+    def answer(**_: object) -> None:
+        response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(response, "PutObject")
+
+    assert store.conditional
+    monkeypatch.setattr(s3.client(), "put_object", answer)
+    with pytest.raises(expected):
+        store.create("a.json", b"")
+
+
+def test_a_conflict_is_waited_out(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.conditional
+    real, calls = s3.client().put_object, []
+
+    def answer(**given: object) -> object:
+        calls.append(given)
+        if len(calls) < 3:
+            response = {"Error": {"Code": "ConditionalRequestConflict"}}
+            raise ClientError(response, "PutObject")
+        return real(**given)
+
+    monkeypatch.setattr(s3.client(), "put_object", answer)
+    assert store.create("a.json", b"x")
+    assert len(calls) == 3
+
+
+def test_a_body_that_is_cut_short_is_no_value(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace("a.json", b"long enough")
+
+    class Cut:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="IncompleteRead(3 bytes read, 8 more expected)")
+
+    monkeypatch.setattr(s3.client(), "get_object", lambda **_: {"Body": Cut()})
+    with pytest.raises(StoreUnavailableError):
+        store.read("a.json")
+
+
+def test_without_credentials_it_says_what_to_set(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    s3._client.cache_clear()
+    with pytest.raises(ConfigurationError, match="no credentials"):
+        store.read("a.json")
+
+
+@pytest.mark.parametrize(
+    ("uri", "bucket", "prefix"),
+    [
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        ("s3://b/x/y/", "b", "x/y/"),
+        ("s3://b/mit%20Raum", "b", "mit Raum/"),
+    ],
+)
+def test_a_place_is_a_bucket_and_a_prefix(uri: str, bucket: str, prefix: str) -> None:
+    assert Place.of(uri) == (bucket, prefix)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "file:///x", "s3://b/x?y", "x"])
+def test_what_is_no_place_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="s3://bucket/prefix"):
+        Place.of(uri)
+
+
+def test_the_fault_of_an_endpoint_is_named_without_secrets() -> None:
+    error = EndpointConnectionError(endpoint_url="http://user:secret@host")
+    with (
+        pytest.raises(StoreUnavailableError) as caught,
+        s3.s3_faults(Place("b", "")),
+    ):
+        raise error
+    assert "secret" not in str(caught.value)

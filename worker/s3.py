@@ -1,0 +1,263 @@
+"""S3 and what speaks like it: clients, what their failures mean, and buckets as result stores.
+
+Credentials come from boto3's standard chain and from nowhere else; ``AWS_ENDPOINT_URL_S3`` names
+another server (MinIO, Ceph, Swift). No path of a file system is ever made from a key.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+
+from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableError
+from worker.store import check_key
+
+#: Tries of one call, with growing, random pauses between them, before it counts as failed.
+_TRIES = 6
+
+_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+
+#: What servers answer where there is no such object or bucket.
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
+
+#: To a conditional put where there is such an object already.
+_PRESENT = {"412", "PreconditionFailed"}
+
+#: While another conditional put of the same key is under way.
+_CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
+
+_CONFLICT_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
+
+_DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+_NO_BUCKET = {"NoSuchBucket"}
+
+Client = Any
+
+
+class Place(NamedTuple):
+    """A bucket, and what the keys in it start with (``""``, or ending with ``/``)."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def of(cls, uri: str) -> Place:
+        """From ``s3://bucket/prefix``. Raises ConfigurationError."""
+        parts = urlsplit(uri)
+        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+            raise ConfigurationError(f"{uri} is not of the form s3://bucket/prefix")
+        prefix = unquote(parts.path).strip("/")
+        return cls(parts.netloc, f"{prefix}/" if prefix else "")
+
+    @property
+    def uri(self) -> str:
+        """As ``s3://bucket/prefix``."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _client() -> Client:
+    # Checksums that only Amazon's servers understand are left out unless a call requires them.
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        max_pool_connections=32,
+    )
+    return boto3.session.Session().client("s3", config=config)
+
+
+def client() -> Client:
+    """The client of this process. Raises ConfigurationError where nothing is configured."""
+    with _lock:
+        try:
+            return _client()
+        except (NoRegionError, ValueError) as error:
+            raise ConfigurationError(
+                f"S3 cannot be used ({error}); set AWS_REGION, and AWS_ENDPOINT_URL_S3 for a "
+                "server that is not Amazon's"
+            ) from error
+
+
+@contextmanager
+def s3_faults(place: Place) -> Iterator[None]:
+    """Say what a failed call means: wait, or let a person change something."""
+    try:
+        yield
+    except ClientError as error:
+        raise _meaning(place, error) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise ConfigurationError(
+            f"there are no credentials for {place.uri}: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role"
+        ) from error
+    except (BotoCoreError, HTTPClientError, OSError) as error:
+        name = type(error).__name__
+        raise StoreUnavailableError(
+            f"{place.uri} does not answer ({name}); the run goes on when it does"
+        ) from error
+
+
+def code_of(error: ClientError) -> set[str]:
+    """Code and HTTP status of an answer."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return {str(error.response.get("Error", {}).get("Code", "")), str(status)}
+
+
+def _meaning(place: Place, error: ClientError) -> ScreenError:
+    codes = code_of(error)
+    if codes & _NO_BUCKET:
+        return ConfigurationError(f"there is no bucket {place.bucket}: create it, or name another")
+    if codes & _DENIED:
+        return ConfigurationError(
+            f"{place.uri}: access is denied; these credentials may not "
+            f"{error.operation_name} there (docs/operations.md lists what each part needs)"
+        )
+    shown = ", ".join(sorted(codes - {""}))
+    return StoreUnavailableError(f"{place.uri} answers {shown}; the run goes on when it is mended")
+
+
+class S3Store:
+    """A store in a bucket, below a prefix.
+
+    A value is written by one put, so that nobody sees half of it. ``create`` is a conditional put;
+    where a server has none it looks first and then puts: of two that write at once the later wins,
+    with a value as good as the other.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._conditional: bool | None = None
+
+    @property
+    def uri(self) -> str:
+        """URI of the output place that holds the store."""
+        return self.place.uri
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the server has conditional puts, tried out when it is first asked."""
+        if self._conditional is None:
+            self._conditional = has_conditional_puts(Place(self.place.bucket, self._key("probe/")))
+        return self._conditional
+
+    def read(self, key: str) -> bytes | None:
+        """The value, or None."""
+        with s3_faults(self.place):
+            try:
+                answer = client().get_object(Bucket=self.place.bucket, Key=self._key(key))
+                data: bytes = answer["Body"].read()
+            except ClientError as error:
+                if code_of(error) & _ABSENT and not code_of(error) & _NO_BUCKET:
+                    return None
+                raise
+        return data
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a value."""
+        with s3_faults(self.place):
+            try:
+                client().head_object(Bucket=self.place.bucket, Key=self._key(key))
+            except ClientError as error:
+                # A head has no body, so that a missing bucket looks like a missing key.
+                if code_of(error) & _ABSENT:
+                    return False
+                raise
+        return True
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write the value unless there is one; False if there was."""
+        if not self.conditional:
+            if self.exists(key):
+                return False
+            self.replace(key, data)
+            return True
+        for pause in (*_CONFLICT_PAUSES_SECONDS, None):
+            with s3_faults(self.place):
+                try:
+                    client().put_object(
+                        Bucket=self.place.bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
+                    )
+                except ClientError as error:
+                    if code_of(error) & _PRESENT:
+                        return False
+                    # Somebody else is writing it; whether that succeeds is known in a moment.
+                    if pause is None or not code_of(error) & _CONFLICT:
+                        raise
+                    time.sleep(pause)
+                else:
+                    return True
+        raise AssertionError("the last try returns or raises")
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write the value whether or not there is one."""
+        with s3_faults(self.place):
+            client().put_object(Bucket=self.place.bucket, Key=self._key(key), Body=data)
+
+    def delete(self, key: str) -> None:
+        """Remove the value, if there is one."""
+        with s3_faults(self.place):
+            client().delete_object(Bucket=self.place.bucket, Key=self._key(key))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys below a prefix that ends with ``/``, sorted."""
+        check_key(prefix.removesuffix("/"))
+        start = f"{self.place.prefix}store/"
+        with s3_faults(self.place):
+            pages = client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.place.bucket, Prefix=f"{start}{prefix}"):
+                for found in page.get("Contents", ()):
+                    yield found["Key"].removeprefix(start)
+
+    def is_empty(self) -> bool:
+        """Whether nothing at all lies there."""
+        with s3_faults(self.place):
+            found = client().list_objects_v2(
+                Bucket=self.place.bucket, Prefix=f"{self.place.prefix}store/", MaxKeys=1
+            )
+        return not found.get("Contents")
+
+    def _key(self, key: str) -> str:
+        check_key(key.removesuffix("/"))
+        return f"{self.place.prefix}store/{key}"
+
+
+def has_conditional_puts(folder: Place) -> bool:
+    """Whether a second ``If-None-Match: *`` put of a key is refused; some servers ignore it."""
+    where = {"Bucket": folder.bucket, "Key": f"{folder.prefix}{uuid4().hex}"}
+    with s3_faults(folder):
+        client().put_object(**where, Body=b"probe")
+        try:
+            client().put_object(**where, Body=b"probe", IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) & {"501", "NotImplemented", "400", "InvalidArgument"}:
+                return False
+            if not code_of(error) & _PRESENT:
+                raise
+            return True
+        finally:
+            client().delete_object(**where)
+    return False
