@@ -15,6 +15,7 @@ from typing import NoReturn
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import BadInputError, ConfigurationError, RetryableError
+from worker.place import Place
 from worker.records import ManifestRow
 
 #: Faults of a disk or a share that may pass.
@@ -55,7 +56,7 @@ def root_path(root: str) -> bytes:
     """Path of the archive's root, from its file:// URI; bytes, as names need not be text."""
     parts = urlsplit(root)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise ConfigurationError(f"{root}: only archives on file systems (file:///...) can be read")
+        raise ConfigurationError(f"{root}: only archives at file:///... and s3://... can be read")
     return unquote_to_bytes(parts.path)
 
 
@@ -65,14 +66,18 @@ def row_path(row: ManifestRow) -> bytes:
 
 
 def read_row_bytes(root: str, row: ManifestRow, *, max_bytes: int) -> bytes:
-    """The bytes of the file that was listed.
+    """The bytes of the file, or object in a bucket, that was listed.
 
     Raises BadInputError (``missing``, ``changed``, ``unreadable``, ``outside_root``,
     ``not_a_file``, ``too_many_bytes``) if this file cannot be had, FileFaultError if it cannot be
     had at the moment, RetryableError if nothing of the archive can.
     """
     if row.size > max_bytes:
-        _refuse_size(row.size, max_bytes)
+        refuse_size(row.size, max_bytes)
+    if root.startswith("s3://"):
+        from worker.s3_archive import read_object
+
+        return read_object(Place.of(root), row, max_bytes=max_bytes)
     top = root_path(root)
     try:
         with _opened(os.path.realpath(top), row_path(row)) as descriptor:
@@ -116,7 +121,7 @@ def _read_checked(descriptor: int, row: ManifestRow, max_bytes: int) -> bytes:
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        _refuse_size(len(data), max_bytes)
+        refuse_size(len(data), max_bytes)
     _check_version(os.fstat(descriptor), row)
     if len(data) != row.size:
         raise BadInputError("changed", "the file changed while it was read; submit again")
@@ -135,7 +140,8 @@ def _check_version(found: os.stat_result, row: ManifestRow) -> None:
         )
 
 
-def _refuse_size(size: int, limit: int) -> NoReturn:
+def refuse_size(size: int, limit: int) -> NoReturn:
+    """Raise for a file that is too large."""
     raise BadInputError("too_many_bytes", f"the file has {size} bytes, the limit is {limit}")
 
 

@@ -18,11 +18,12 @@ from worker import keys
 from worker.engines import Engine, open_engine
 from worker.finalise import write_reports
 from worker.manifest import read_run
+from worker.place import Place
 from worker.reconcile import Patience, Reconciler
 from worker.records import Priority, RunRecord
 from worker.runs import is_cancelled, priority, progress
 from worker.settings import Settings
-from worker.store import DirectoryStore, open_store
+from worker.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ _BLOCKED_SECONDS = 60.0
 class _Folder(NamedTuple):
     """A folder of reports and the store in it."""
 
-    out: Path
-    store: DirectoryStore
+    out: Path | Place
+    store: Store
 
 
 class _Job:
@@ -66,7 +67,7 @@ class Feeder:
 
     def __init__(
         self,
-        outs: Sequence[Path],
+        outs: Sequence[Path | Place],
         engine: Engine,
         *,
         settings: Settings,
@@ -163,7 +164,7 @@ class Feeder:
 
 
 def feed(
-    outs: Sequence[Path],
+    outs: Sequence[Path | Place],
     settings: Settings,
     *,
     stop: threading.Event,

@@ -6,16 +6,13 @@ written again at any time and comes out the same. Every file appears whole or no
 
 from __future__ import annotations
 
-import os
 import platform
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import RetryableError
@@ -31,10 +28,12 @@ from pipeline.report import (
 )
 from pipeline.results import ImageResult, PatientReport
 from worker import keys
+from worker.place import Place
 from worker.process import picture_key, read_analysis
+from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.runs import RowOutcome, forget_outcome, outcomes
-from worker.store import Store, storage_error, write_new
+from worker.store import Store
 
 #: Distributions whose versions decide about the numbers.
 _SOFTWARE = (
@@ -53,9 +52,6 @@ _FIELD = "field"
 
 _REFERENCE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp")
 
-#: A file that is being written is renamed within seconds; one older was left by a killed process.
-_LEFTOVER_SECONDS = 3600.0
-
 
 class _Image(NamedTuple):
     """An image of a patient and the folder of its result, if there is one."""
@@ -69,7 +65,7 @@ class _LostResultError(Exception):
 
 
 def write_reports(
-    store: Store, run: RunRecord, out: Path, *, reference_images: Path | None = None
+    store: Store, run: RunRecord, out: Path | Place, *, reference_images: Path | None = None
 ) -> list[IndexEntry]:
     """Write the reports of all patients whose rows have outcomes, then index.html and summary.csv.
 
@@ -77,7 +73,7 @@ def write_reports(
     nothing. Raises RetryableError where results were lost: their rows are then unfinished
     again, and the run has to be resumed.
     """
-    publisher = _Publisher(out)
+    publisher = open_publisher(out)
     software = software_versions()
     entries: list[IndexEntry] = []
     lost = 0
@@ -98,8 +94,8 @@ def write_reports(
         report = _report(patient, images, run, software)
         _write_patient(store, publisher, report, images, _references(reference_images))
         entries.append(index_entry(report))
-    publisher.write(Path("summary.csv"), summary_csv(entries))
-    publisher.write(Path("index.html"), index_page(entries, _summary(run, software)).encode())
+    publisher.write("summary.csv", summary_csv(entries))
+    publisher.write("index.html", index_page(entries, _summary(run, software)).encode())
     publisher.close()
     if lost:
         raise RetryableError(
@@ -160,12 +156,12 @@ def _report(
 
 def _write_patient(
     store: Store,
-    publisher: _Publisher,
+    publisher: Publisher,
     report: PatientReport,
     images: list[_Image],
     references: Callable[[str], bytes | None] | None,
 ) -> None:
-    folder = Path("patients") / patient_directory(report.patient)
+    folder = f"patients/{patient_directory(report.patient)}"
     folders = {image.result.source: image.folder for image in images}
 
     def picture(source: str, name: str) -> bytes | None:
@@ -178,11 +174,11 @@ def _write_patient(
             data = picture(image.source, name)
             if data is not None:
                 file_name = f"{number:03}-{name.removesuffix('.png')}.png"
-                publisher.write(folder / "pictures" / file_name, data)
+                publisher.write(f"{folder}/pictures/{file_name}", data)
                 kept.add(file_name)
-    publisher.write(folder / "report.html", report_page(report, picture, references).encode())
-    publisher.write(folder / "report.json", canonical_bytes(report))
-    publisher.remove_others(folder / "pictures", kept)
+    publisher.write(f"{folder}/report.html", report_page(report, picture, references).encode())
+    publisher.write(f"{folder}/report.json", canonical_bytes(report))
+    publisher.remove_others(f"{folder}/pictures", kept)
 
 
 def _picture_names(image: ImageResult) -> Iterator[str]:
@@ -220,54 +216,3 @@ def _summary(run: RunRecord, software: dict[str, str]) -> RunSummary:
         options=run.options,
         software=software,
     )
-
-
-class _Publisher:
-    """Writes files below the output folder, whole or not at all, and only those that differ."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._parts = out / ".parts"
-        try:
-            self._parts.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-        except OSError as error:
-            raise storage_error(out, error) from error
-
-    def write(self, name: Path, data: bytes) -> None:
-        """Make the file's content this."""
-        target = self._out / name
-        part = self._parts / uuid4().hex
-        try:
-            if target.is_file() and target.read_bytes() == data:
-                return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                write_new(part, data)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(self._out, error) from error
-
-    def remove_others(self, folder: Path, kept: set[str]) -> None:
-        """Remove pictures of a report that was replaced."""
-        try:
-            for path in (self._out / folder).glob("*.png"):
-                if path.name not in kept:
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(self._out, error) from error
-
-    def close(self) -> None:
-        """Remove the folder of unfinished files, unless somebody else is writing."""
-        with suppress(OSError):
-            self._parts.rmdir()
-
-    def _remove_leftovers(self) -> None:
-        now = time.time()
-        with os.scandir(self._parts) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    if now - entry.stat().st_mtime > _LEFTOVER_SECONDS:
-                        Path(entry.path).unlink()

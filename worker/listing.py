@@ -61,6 +61,26 @@ class Listing:
     ignored: Counter[bytes] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
+    def account_for(self, path: bytes, size: int, version: str) -> None:
+        """Take in a file by what its name says it is."""
+        extension = _extension(path)
+        if extension in IMAGE_EXTENSIONS:
+            self.files.append(Listed(path, size, version))
+        elif extension in SLIDE_EXTENSIONS:
+            self.refuse(
+                path,
+                "unsupported_format",
+                f".{extension.decode()} files (whole slides, DICOM) cannot be read by this "
+                "version; export the fields to look at as TIFF or PNG",
+            )
+        else:
+            self.ignored[extension] += 1
+
+    def refuse(self, path: bytes, reason: str, message: str, *, is_folder: bool = False) -> None:
+        """A name that the manifest must account for and that must not be read."""
+        error = ImageError(reason=reason, message=message)
+        self.files.append(Listed(path, 0, "", error, is_folder))
+
 
 class _Folder(NamedTuple):
     path: bytes
@@ -164,7 +184,7 @@ class _Walk:
     def _entry(self, entry: os.DirEntry[bytes], folder: _Folder) -> _Folder | None:
         """Account for one name in a folder; a folder to look into is returned."""
         name, below = entry.name, folder.below + entry.name
-        if name.startswith(b".") or name.lower() in LITTER_FOLDERS:
+        if is_litter(name):
             self.listing.ignored[_extension(name)] += 1
             return None
         try:
@@ -214,22 +234,11 @@ class _Walk:
         return None
 
     def _file(self, below: bytes, status: os.stat_result) -> None:
-        extension = _extension(below)
-        if extension in IMAGE_EXTENSIONS:
-            if stat.S_ISREG(status.st_mode):
-                self.listing.files.append(Listed(below, status.st_size, str(status.st_mtime_ns)))
-            else:
-                message = "it is a pipe, a socket or a device, not a file; remove it"
-                self._refuse(below, "not_a_file", message)
-        elif extension in SLIDE_EXTENSIONS:
-            self._refuse(
-                below,
-                "unsupported_format",
-                f".{extension.decode()} files (whole slides, DICOM) cannot be read by this "
-                "version; export the fields to look at as TIFF or PNG",
-            )
+        if _extension(below) in IMAGE_EXTENSIONS and not stat.S_ISREG(status.st_mode):
+            message = "it is a pipe, a socket or a device, not a file; remove it"
+            self._refuse(below, "not_a_file", message)
         else:
-            self.listing.ignored[extension] += 1
+            self.listing.account_for(below, status.st_size, str(status.st_mtime_ns))
 
     def _unreachable(self, below: bytes, error: OSError, is_folder: bool = False) -> None:
         """A name that leads to nothing that can be looked at."""
@@ -256,8 +265,7 @@ class _Walk:
         )
 
     def _refuse(self, below: bytes, reason: str, message: str, is_folder: bool = False) -> None:
-        error = ImageError(reason=reason, message=message)
-        self.listing.files.append(Listed(below, 0, "", error, is_folder))
+        self.listing.refuse(below, reason, message, is_folder=is_folder)
 
     def _note(self, below: bytes, text: str) -> None:
         self.listing.notes.append(f"{source_of(below.rstrip(b'/'))[0]} {text}")
@@ -269,6 +277,11 @@ class _Walk:
                 f"more than {MAX_VISITS} links lead to the folder of {source_of(below)[0]!r}: "
                 "the same images would be screened again and again; remove the links"
             )
+
+
+def is_litter(name: bytes) -> bool:
+    """Whether a file or folder of this name is none of the archive's."""
+    return name.startswith(b".") or name.lower() in LITTER_FOLDERS
 
 
 def source_of(path: bytes) -> tuple[str, str | None]:

@@ -26,6 +26,7 @@ from worker.patients import (
     check_patient,
     some_of,
 )
+from worker.place import Place
 from worker.records import ManifestRow
 
 
@@ -37,7 +38,7 @@ class Plan:
     who submits.
     """
 
-    root: Path
+    root: Path | Place
     files: list[Listed]
     patients: list[str]
     ignored: int
@@ -58,30 +59,26 @@ class Plan:
 
 
 def plan(
-    root: Path,
+    root: Path | Place,
     *,
     patients: Path | None = None,
     pattern: str | None = None,
     patient: str | None = None,
-    leave_out: Path | None = None,
+    leave_out: Path | Place | None = None,
 ) -> Plan:
-    """Plan an archive; at most one of ``patients`` (CSV file), ``pattern`` and ``patient``.
+    """Plan an archive: a folder, or a place in a bucket.
 
-    Without them, a patient is a first-level folder, and images at the root belong to ``_root``.
-    Nothing below ``leave_out`` is listed. Raises ConfigurationError if the archive cannot be
-    listed, an image has no patient, or the table names a file that is not there.
+    At most one of ``patients`` (CSV file), ``pattern`` and ``patient``. Without them, a patient is
+    a first-level folder, and images at the root belong to ``_root``. Nothing below ``leave_out`` is
+    listed. Raises ConfigurationError if the archive cannot be listed, an image has no patient, or
+    the table names a file that is not there.
     """
-    root = _resolved(root)
-    if leave_out is not None and root == leave_out.resolve():
-        raise ConfigurationError(
-            f"{root} cannot be both the archive and the folder for the reports: name another --out"
-        )
     if sum(choice is not None for choice in (patients, pattern, patient)) > 1:
         raise ConfigurationError(
             "--patient, --patients and --patient-pattern exclude each other: use one of them"
         )
     rule = _rule(patients, pattern, patient)
-    listing = list_archive(root, leave_out=leave_out)
+    root, listing = _listed(root, leave_out)
     made = _assigned(root, listing, rule)
     if isinstance(rule, PatientTable):
         _check_table(rule, root)
@@ -110,6 +107,29 @@ def plan_files(files: Sequence[Path], patient: str) -> Plan:
     return _assigned(root, list_named(root, below), lambda _: name)
 
 
+def _listed(root: Path | Place, leave_out: Path | Place | None) -> tuple[Path | Place, Listing]:
+    """The archive as it is called from now on, and what it holds."""
+    if isinstance(root, Place):
+        # Only here, as it takes a moment to import.
+        from worker.s3_archive import list_bucket
+
+        _refuse_same(root, leave_out)
+        return root, list_bucket(
+            root, leave_out=leave_out if isinstance(leave_out, Place) else None
+        )
+    root = _resolved(root)
+    reports = leave_out if isinstance(leave_out, Path) else None
+    _refuse_same(root, reports and reports.resolve())
+    return root, list_archive(root, leave_out=reports)
+
+
+def _refuse_same(root: Path | Place, out: Path | Place | None) -> None:
+    if root == out:
+        raise ConfigurationError(
+            f"{root} cannot be both the archive and the folder for the reports: name another --out"
+        )
+
+
 def _resolved(root: Path) -> Path:
     try:
         found = root.resolve(strict=True)
@@ -132,7 +152,7 @@ def _rule(patients: Path | None, pattern: str | None, patient: str | None) -> Pa
     return by_folder
 
 
-def _assigned(root: Path, listing: Listing, rule: PatientRule) -> Plan:
+def _assigned(root: Path | Place, listing: Listing, rule: PatientRule) -> Plan:
     """Give every file its patient, or say which have none."""
     assigned: list[tuple[str, bytes, Listed]] = []
     unassigned: list[str] = []
@@ -172,7 +192,7 @@ def _no_patient(unassigned: list[str], rule: PatientRule) -> str:
     )
 
 
-def _nothing_found(root: Path, listing: Listing) -> str:
+def _nothing_found(root: Path | Place, listing: Listing) -> str:
     ignored = listing.ignored.total()
     return (
         f"{root} has no images (jpg, jpeg, png, bmp, tif, tiff); "
@@ -188,10 +208,11 @@ def _other_pictures(ignored: Counter[bytes]) -> list[str]:
     return [f"pictures of kinds that are not read were ignored ({listed}); convert them to TIFF"]
 
 
-def _check_table(table: PatientTable, root: Path) -> None:
+def _check_table(table: PatientTable, root: Path | Place) -> None:
     unused = table.unused()
     if unused:
-        absent = [file for file in unused if not os.path.lexists(root / file)]
+        folder = root if isinstance(root, Path) else None
+        absent = [file for file in unused if folder and not os.path.lexists(folder / file)]
         if absent:
             what = f"names {len(absent)} files that are not below {root}: {some_of(absent)}"
         else:

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -27,6 +26,8 @@ from botocore.exceptions import (
 )
 
 from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableError
+from worker.place import Place
+from worker.settings import load_settings
 from worker.store import check_key
 
 #: Tries of one call, with growing, random pauses between them, before it counts as failed.
@@ -35,7 +36,7 @@ _TRIES = 6
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 
 #: What servers answer where there is no such object or bucket.
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
+ABSENT = {"404", "NoSuchKey", "NotFound"}
 
 #: To a conditional put where there is such an object already.
 _PRESENT = {"412", "PreconditionFailed"}
@@ -49,28 +50,10 @@ _DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNot
 
 _NO_BUCKET = {"NoSuchBucket"}
 
+#: Metadata of a published object: an ETag is no digest where the bucket is encrypted.
+DIGEST = "screen-sha256"
+
 Client = Any
-
-
-class Place(NamedTuple):
-    """A bucket, and what the keys in it start with (``""``, or ending with ``/``)."""
-
-    bucket: str
-    prefix: str
-
-    @classmethod
-    def of(cls, uri: str) -> Place:
-        """From ``s3://bucket/prefix``. Raises ConfigurationError."""
-        parts = urlsplit(uri)
-        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
-            raise ConfigurationError(f"{uri} is not of the form s3://bucket/prefix")
-        prefix = unquote(parts.path).strip("/")
-        return cls(parts.netloc, f"{prefix}/" if prefix else "")
-
-    @property
-    def uri(self) -> str:
-        """As ``s3://bucket/prefix``."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 _lock = threading.Lock()
@@ -111,13 +94,13 @@ def s3_faults(place: Place) -> Iterator[None]:
         raise _meaning(place, error) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise ConfigurationError(
-            f"there are no credentials for {place.uri}: set AWS_ACCESS_KEY_ID and "
+            f"there are no credentials for {place}: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role"
         ) from error
     except (BotoCoreError, HTTPClientError, OSError) as error:
         name = type(error).__name__
         raise StoreUnavailableError(
-            f"{place.uri} does not answer ({name}); the run goes on when it does"
+            f"{place} does not answer ({name}); the run goes on when it does"
         ) from error
 
 
@@ -133,11 +116,46 @@ def _meaning(place: Place, error: ClientError) -> ScreenError:
         return ConfigurationError(f"there is no bucket {place.bucket}: create it, or name another")
     if codes & _DENIED:
         return ConfigurationError(
-            f"{place.uri}: access is denied; these credentials may not "
+            f"{place}: access is denied; these credentials may not "
             f"{error.operation_name} there (docs/operations.md lists what each part needs)"
         )
     shown = ", ".join(sorted(codes - {""}))
-    return StoreUnavailableError(f"{place.uri} answers {shown}; the run goes on when it is mended")
+    return StoreUnavailableError(f"{place} answers {shown}; the run goes on when it is mended")
+
+
+def options() -> dict[str, str]:
+    """What every call carries that reads or writes an object, from the settings."""
+    return {"RequestPayer": "requester"} if load_settings().s3_requester_pays else {}
+
+
+def put_options() -> dict[str, str]:
+    """What every put carries besides."""
+    settings = load_settings()
+    found = options()
+    if settings.s3_encryption is not None:
+        found["ServerSideEncryption"] = settings.s3_encryption
+    if settings.s3_kms_key is not None:
+        found["SSEKMSKeyId"] = settings.s3_kms_key
+    return found
+
+
+def keys_below(bucket: str, prefix: str) -> Iterator[str]:
+    """All keys that start so, sorted."""
+    pages = client().get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=bucket, Prefix=prefix, **options()):
+        for found in page.get("Contents", ()):
+            yield found["Key"]
+
+
+def digest_of(where: dict[str, str]) -> str | None:
+    """The SHA-256 that an object was published with; None where there is none."""
+    try:
+        found: str | None = client().head_object(**where, **options())["Metadata"].get(DIGEST)
+    except ClientError as error:
+        if code_of(error) & ABSENT:
+            return None
+        raise
+    return found
 
 
 class S3Store:
@@ -155,7 +173,7 @@ class S3Store:
     @property
     def uri(self) -> str:
         """URI of the output place that holds the store."""
-        return self.place.uri
+        return self.place.as_uri()
 
     @property
     def conditional(self) -> bool:
@@ -168,10 +186,12 @@ class S3Store:
         """The value, or None."""
         with s3_faults(self.place):
             try:
-                answer = client().get_object(Bucket=self.place.bucket, Key=self._key(key))
+                answer = client().get_object(
+                    Bucket=self.place.bucket, Key=self._key(key), **options()
+                )
                 data: bytes = answer["Body"].read()
             except ClientError as error:
-                if code_of(error) & _ABSENT and not code_of(error) & _NO_BUCKET:
+                if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:
                     return None
                 raise
         return data
@@ -180,10 +200,10 @@ class S3Store:
         """Whether there is a value."""
         with s3_faults(self.place):
             try:
-                client().head_object(Bucket=self.place.bucket, Key=self._key(key))
+                client().head_object(Bucket=self.place.bucket, Key=self._key(key), **options())
             except ClientError as error:
                 # A head has no body, so that a missing bucket looks like a missing key.
-                if code_of(error) & _ABSENT:
+                if code_of(error) & ABSENT:
                     return False
                 raise
         return True
@@ -199,7 +219,11 @@ class S3Store:
             with s3_faults(self.place):
                 try:
                     client().put_object(
-                        Bucket=self.place.bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
+                        Bucket=self.place.bucket,
+                        Key=self._key(key),
+                        Body=data,
+                        IfNoneMatch="*",
+                        **put_options(),
                     )
                 except ClientError as error:
                     if code_of(error) & _PRESENT:
@@ -215,28 +239,31 @@ class S3Store:
     def replace(self, key: str, data: bytes) -> None:
         """Write the value whether or not there is one."""
         with s3_faults(self.place):
-            client().put_object(Bucket=self.place.bucket, Key=self._key(key), Body=data)
+            client().put_object(
+                Bucket=self.place.bucket, Key=self._key(key), Body=data, **put_options()
+            )
 
     def delete(self, key: str) -> None:
         """Remove the value, if there is one."""
         with s3_faults(self.place):
-            client().delete_object(Bucket=self.place.bucket, Key=self._key(key))
+            client().delete_object(Bucket=self.place.bucket, Key=self._key(key), **options())
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix that ends with ``/``, sorted."""
         check_key(prefix.removesuffix("/"))
         start = f"{self.place.prefix}store/"
         with s3_faults(self.place):
-            pages = client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.place.bucket, Prefix=f"{start}{prefix}"):
-                for found in page.get("Contents", ()):
-                    yield found["Key"].removeprefix(start)
+            for key in keys_below(self.place.bucket, f"{start}{prefix}"):
+                yield key.removeprefix(start)
 
     def is_empty(self) -> bool:
         """Whether nothing at all lies there."""
         with s3_faults(self.place):
             found = client().list_objects_v2(
-                Bucket=self.place.bucket, Prefix=f"{self.place.prefix}store/", MaxKeys=1
+                Bucket=self.place.bucket,
+                Prefix=f"{self.place.prefix}store/",
+                MaxKeys=1,
+                **options(),
             )
         return not found.get("Contents")
 
@@ -249,9 +276,9 @@ def has_conditional_puts(folder: Place) -> bool:
     """Whether a second ``If-None-Match: *`` put of a key is refused; some servers ignore it."""
     where = {"Bucket": folder.bucket, "Key": f"{folder.prefix}{uuid4().hex}"}
     with s3_faults(folder):
-        client().put_object(**where, Body=b"probe")
+        client().put_object(**where, Body=b"probe", **put_options())
         try:
-            client().put_object(**where, Body=b"probe", IfNoneMatch="*")
+            client().put_object(**where, Body=b"probe", IfNoneMatch="*", **put_options())
         except ClientError as error:
             if code_of(error) & {"501", "NotImplemented", "400", "InvalidArgument"}:
                 return False
@@ -259,5 +286,5 @@ def has_conditional_puts(folder: Place) -> bool:
                 raise
             return True
         finally:
-            client().delete_object(**where)
+            client().delete_object(**where, **options())
     return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -78,6 +78,13 @@ class Settings(BaseSettings):
         le=1,
         description="a run in which more than this share of the last 200 images failed is stopped",
     )
+    s3_requester_pays: bool = Field(
+        default=False, description="who reads pays for it: for buckets that demand so"
+    )
+    s3_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        default=None, description="encryption at rest that is asked for; default: the bucket's own"
+    )
+    s3_kms_key: str | None = Field(default=None, description="key for aws:kms")
     max_file_bytes: PositiveInt = Field(
         default=512 * 1024 * 1024, description="larger files are not read (too_many_bytes)"
     )

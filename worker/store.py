@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableError
+from worker.place import Place, parse_place
 
 #: Rises when the layout changes, so that another layout is refused instead of misread.
 STORE_SCHEMA = 1
@@ -263,13 +263,29 @@ def storage_error(path: Path, error: OSError) -> ScreenError:
     return StoreUnavailableError(f"{path}: {problem}; the run goes on when it is mended")
 
 
-def open_store(out: str, *, create: bool = False) -> DirectoryStore:
-    """The store below the output folder ``out`` (``OUT/store``); ``create`` makes a new one.
+def open_store(out: str, *, create: bool = False) -> Store:
+    """The store below the output place ``out`` (``OUT/store``); ``create`` makes a new one.
 
-    ``out`` is a path or a file:// URI. Raises ConfigurationError where there is no store (and
-    ``create`` is False) or where it was written by another version.
+    ``out`` is a path, a file:// URI or s3://bucket/prefix. Raises ConfigurationError where there is
+    no store (and ``create`` is False) or where it was written by another version.
     """
-    store = DirectoryStore(_local_path(out) / "store")
+    place = parse_place(out)
+    if isinstance(place, Path):
+        return open_directory(place, create=create)
+    # Only here, as it takes a moment to import.
+    from worker.s3 import S3Store
+
+    store = S3Store(place)
+    empty = store.is_empty()
+    if empty and not create:
+        raise ConfigurationError(_no_results(place))
+    _settle_schema(store, str(place), fresh=empty)
+    return store
+
+
+def open_directory(out: Path, *, create: bool = False) -> DirectoryStore:
+    """The store in a folder of reports; as ``open_store``."""
+    store = DirectoryStore(out / "store")
     if create:
         try:
             store.path.mkdir(parents=True, exist_ok=True)
@@ -280,27 +296,25 @@ def open_store(out: str, *, create: bool = False) -> DirectoryStore:
             ) from error
         store.remove_leftovers()
     elif not store.path.is_dir():
-        raise ConfigurationError(
-            f"{store.path.parent} holds no results; give the --out of an earlier `screen submit`"
-        )
-    found = store.read("schema.json")
-    if found is None and create and not any(store.path.glob("r*/*")):
-        store.create("schema.json", canonical_bytes({"schema": STORE_SCHEMA}))
-        found = store.read("schema.json")
-    _check_schema(found, store.path)
+        raise ConfigurationError(_no_results(out))
+    _settle_schema(store, str(store.path), fresh=create and not any(store.path.glob("r*/*")))
     return store
 
 
-def _local_path(out: str) -> Path:
-    if "://" not in out:
-        return Path(out)
-    parts = urlsplit(out)
-    if parts.scheme != "file":
-        raise ConfigurationError(f"{out}: stores of kind {parts.scheme}:// are not supported")
-    return Path(unquote(parts.path))
+def _settle_schema(store: Store, where: str, *, fresh: bool) -> None:
+    """Write down the layout of a fresh store; refuse another one."""
+    found = store.read("schema.json")
+    if found is None and fresh:
+        store.create("schema.json", canonical_bytes({"schema": STORE_SCHEMA}))
+        found = store.read("schema.json")
+    _check_schema(found, where)
 
 
-def _check_schema(found: bytes | None, path: Path) -> None:
+def _no_results(out: Path | Place) -> str:
+    return f"{out} holds no results; give the --out of an earlier `screen submit`"
+
+
+def _check_schema(found: bytes | None, path: str) -> None:
     try:
         schema = json.loads(found or b"{}")["schema"]
     except (ValueError, KeyError, TypeError):

@@ -299,8 +299,8 @@ def fail_reading(monkeypatch: pytest.MonkeyPatch, times: int = 1000) -> None:
     monkeypatch.setattr(os, "fdopen", broken)
 
 
-def test_only_file_systems_are_archives() -> None:
+def test_only_file_systems_and_buckets_are_archives() -> None:
     row = ManifestRow(source="a.jpg", patient="P1", size=1, version="1")
-    for root in ("s3://bucket", "http://host/a", "file://server/share", "/plain/path"):
+    for root in ("s4://bucket", "http://host/a", "file://server/share", "/plain/path"):
         with pytest.raises(ConfigurationError, match="file:///"):
             read_row_bytes(root, row, max_bytes=1)

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ResponseSt
 from pipeline.errors import ConfigurationError, StoreUnavailableError
 from tests.s3_server import free_port, make_bucket, moto_server, use_endpoint
 from worker import s3
-from worker.s3 import Place, S3Store, has_conditional_puts
+from worker.place import Place
+from worker.s3 import S3Store, has_conditional_puts
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,136 @@
+"""Writing what people read into the output folder, or bucket.
+
+Every file appears whole or not at all, and only those that differ are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from worker.place import Place
+from worker.store import storage_error, write_new
+
+#: A file that is being written is renamed within seconds; one older was left by a killed process.
+_LEFTOVER_SECONDS = 3600.0
+
+#: What a browser is to make of a file of a bucket.
+_KINDS = {
+    "csv": "text/csv; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "json": "application/json",
+    "png": "image/png",
+}
+
+
+class Publisher(Protocol):
+    """Names are relative, with ``/`` between parts. Raises StoreUnavailableError."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make the file's content this."""
+        ...
+
+    def remove_others(self, folder: str, kept: set[str]) -> None:
+        """Remove pictures of a report that was replaced."""
+        ...
+
+    def close(self) -> None:
+        """Remove what was only there for writing."""
+        ...
+
+
+def open_publisher(out: Path | Place) -> Publisher:
+    """For a folder, or a place in a bucket."""
+    return DirectoryPublisher(out) if isinstance(out, Path) else BucketPublisher(out)
+
+
+class DirectoryPublisher:
+    """Into a folder; a file is written beside its place and renamed."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._parts = out / ".parts"
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+        except OSError as error:
+            raise storage_error(out, error) from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make the file's content this."""
+        target = self._out / name
+        part = self._parts / uuid4().hex
+        try:
+            if target.is_file() and target.read_bytes() == data:
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write_new(part, data)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+
+    def remove_others(self, folder: str, kept: set[str]) -> None:
+        """Remove pictures of a report that was replaced."""
+        try:
+            for path in (self._out / folder).glob("*.png"):
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+
+    def close(self) -> None:
+        """Remove the folder of unfinished files, unless somebody else is writing."""
+        with suppress(OSError):
+            self._parts.rmdir()
+
+    def _remove_leftovers(self) -> None:
+        now = time.time()
+        with os.scandir(self._parts) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if now - entry.stat().st_mtime > _LEFTOVER_SECONDS:
+                        Path(entry.path).unlink()
+
+
+class BucketPublisher:
+    """Into a bucket, where a put is whole or not at all."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make the object's content this."""
+        from worker import s3
+
+        where = {"Bucket": self._place.bucket, "Key": f"{self._place.prefix}{name}"}
+        with s3.s3_faults(self._place):
+            if s3.digest_of(where) == hashlib.sha256(data).hexdigest():
+                return
+            s3.client().put_object(
+                **where,
+                Body=data,
+                ContentType=_KINDS[name.rpartition(".")[2]],
+                Metadata={s3.DIGEST: hashlib.sha256(data).hexdigest()},
+                **s3.put_options(),
+            )
+
+    def remove_others(self, folder: str, kept: set[str]) -> None:
+        """Remove pictures of a report that was replaced."""
+        from worker import s3
+
+        start = f"{self._place.prefix}{folder}/"
+        with s3.s3_faults(self._place):
+            for key in list(s3.keys_below(self._place.bucket, start)):
+                if key.endswith(".png") and key.removeprefix(start) not in kept:
+                    s3.client().delete_object(Bucket=self._place.bucket, Key=key, **s3.options())
+
+    def close(self) -> None:
+        """Nothing was there for writing only."""

@@ -1,0 +1,143 @@
+"""Archives in a bucket: listing the images below a prefix, and reading one of them.
+
+A key is a name to show and to ask the server for, never a path.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline.errors import BadInputError, ConfigurationError, StoreUnavailableError
+from worker.archive import refuse_size, row_path
+from worker.listing import Listing, is_litter, source_of
+from worker.place import Place
+from worker.records import ManifestRow
+from worker.s3 import ABSENT, client, code_of, options, s3_faults
+
+#: Pauses between tries to read a body that was cut short.
+_PAUSES_SECONDS = (0.2, 1.0)
+
+#: What the keys of results end with.
+_RESULTS = "/store/schema.json"
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+def list_bucket(place: Place, *, leave_out: Place | None = None) -> Listing:
+    """List the images below a place; what lies in ``leave_out``, the reports, is none.
+
+    Raises ConfigurationError if the bucket is not there or must not be listed, RetryableError if it
+    cannot be listed at the moment.
+    """
+    listing, results = Listing(), []
+    with s3_faults(place):
+        pages = client().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=place.bucket, Prefix=place.prefix, **options()):
+            for found in page.get("Contents", ()):
+                key = found["Key"]
+                if leave_out is not None and leave_out.contains(Place(place.bucket, key)):
+                    continue
+                below = key.removeprefix(place.prefix).encode()
+                if f"/{key}".endswith(_RESULTS):
+                    results.append(below.removesuffix(_RESULTS[1:].encode()))
+                _take_in(listing, below, found)
+    for folder in results:
+        _leave_out_results(place, listing, folder)
+    return listing
+
+
+def read_object(place: Place, row: ManifestRow, *, max_bytes: int) -> bytes:
+    """The bytes of the object that was listed.
+
+    Raises BadInputError (``missing``, ``changed``, ``unreadable``, ``too_many_bytes``) if it cannot
+    be had, RetryableError if nothing can be had at the moment.
+    """
+    for pause in (*_PAUSES_SECONDS, None):
+        try:
+            data = _read_once(place, row, max_bytes)
+        except StoreUnavailableError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            if len(data) != row.size:
+                raise BadInputError("changed", "the object changed while it was read; submit again")
+            return data
+    raise AssertionError("the last try returns or raises")
+
+
+def _leave_out_results(place: Place, listing: Listing, folder: bytes) -> None:
+    """The output of an earlier run, whose pictures are no smears."""
+    if not folder:
+        raise ConfigurationError(
+            f"{place} holds results of this software, not smears: submit the place of the images, "
+            "and write the reports into another one"
+        )
+    listing.files = [file for file in listing.files if not file.path.startswith(folder)]
+    listing.notes.append(
+        f"{source_of(folder.rstrip(b'/'))[0]} holds results of an earlier run and is left out"
+    )
+
+
+def _take_in(listing: Listing, below: bytes, found: dict[str, Any]) -> None:
+    names = below.split(b"/")
+    if not names[-1]:
+        # What consoles put in the place of an empty folder.
+        return
+    if any(is_litter(name) for name in names):
+        listing.ignored[names[-1].rpartition(b".")[2].lower()] += 1
+        return
+    listing.account_for(below, found["Size"], found["ETag"].strip('"'))
+
+
+def _read_once(place: Place, row: ManifestRow, max_bytes: int) -> bytes:
+    key = place.prefix + row_path(row).decode()
+    with s3_faults(place):
+        try:
+            # The version that was listed, or none.
+            answer = client().get_object(
+                Bucket=place.bucket, Key=key, IfMatch=f'"{row.version}"', **options()
+            )
+        except ClientError as error:
+            raise _meaning(place, error) from error
+        body, data = answer["Body"], bytearray()
+        try:
+            while chunk := body.read(_CHUNK_BYTES):
+                data += chunk
+                if len(data) > max_bytes:
+                    refuse_size(len(data), max_bytes)
+        finally:
+            body.close()
+    return bytes(data)
+
+
+def _meaning(place: Place, error: ClientError) -> Exception:
+    """What a refused get means for the row; what is no fault of the row is passed on."""
+    codes = code_of(error)
+    if "NoSuchBucket" in codes:
+        return error
+    if codes & ABSENT:
+        return BadInputError("missing", "the object is no longer there; submit the archive again")
+    if codes & {"412", "PreconditionFailed"}:
+        return BadInputError(
+            "changed", "the object changed after it was listed; submit the archive again"
+        )
+    if "InvalidObjectState" in codes:
+        return BadInputError(
+            "unreadable", "the object is in an archive storage class; restore it, then try again"
+        )
+    if "AccessDenied" in codes and _may_list(place):
+        return BadInputError("unreadable", "there is no permission to read the object")
+    return error
+
+
+def _may_list(place: Place) -> bool:
+    """Whether these credentials are good for anything in the bucket."""
+    try:
+        client().list_objects_v2(Bucket=place.bucket, Prefix=place.prefix, MaxKeys=1, **options())
+    except (ClientError, BotoCoreError):
+        return False
+    return True
