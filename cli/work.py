@@ -59,10 +59,15 @@ def bring_to_end(work: Work) -> int:
 
 def _process(work: Work) -> Progress:
     from worker.engines import open_engine
+    from worker.observe import observed_feeder
     from worker.reconcile import run_to_completion
     from worker.runs import why_cancelled
 
-    with open_engine(work.settings) as engine, ProgressDisplay() as display:
+    with (
+        observed_feeder(work.settings),
+        open_engine(work.settings) as engine,
+        ProgressDisplay() as display,
+    ):
         state = run_to_completion(
             work.store,
             work.run,
