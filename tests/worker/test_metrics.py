@@ -140,7 +140,7 @@ def test_the_age_of_the_queue_is_that_of_its_oldest_message(
     assert (queue.waiting, queue.taken) == (3, 0)
     assert 1.1 <= queue.age_seconds < 30
     # What is not ours does not end the looking.
-    redis_server.client.delete(QUEUE)
+    redis_server.client.flushdb()
     redis_server.client.lpush(QUEUE, b"rubbish", b'{"headers": 1}')
     assert presence.queue() == QueueState(2, 0, 0.0)
     redis_server.kill()
