@@ -208,7 +208,9 @@ class _View:
         from worker.presence import Presence
 
         presence = Presence(self._settings)
-        queue, beats = presence.queue(), presence.heartbeats()
+        queue = presence.queue()
+        # Nobody waits twice for a broker that is away.
+        beats = presence.heartbeats() if queue is not None else None
         presence.close()
         return {
             "url": shown(self._settings),

@@ -30,7 +30,7 @@ from pipeline.results import (
     ModelRecord,
     Record,
 )
-from worker import attempts, keys, telemetry
+from worker import attempts, keys, logs, telemetry
 from worker.archive import FileFaultError, is_passing, read_row_bytes
 from worker.attempts import Standing
 from worker.isolation import process_alone
@@ -290,7 +290,7 @@ def _log_row(store: Store, run: RunRecord, position: int, started: float) -> Non
     try:
         store.replace(keys.row_log(run.run_id, position), canonical_bytes(entry))
     except StoreUnavailableError as error:
-        logger.warning("the side log cannot be written: %s", error)
+        logger.warning("the side log cannot be written: %s", logs.cause(error))
 
 
 def _image_error(error: BadInputError) -> ImageError:
