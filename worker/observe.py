@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 @contextmanager
 def observed_feeder(settings: Settings) -> Iterator[None]:
     """Around everything a feeder does, and the local processes it starts."""
-    if settings.log_format is not None:
-        logs.configure(settings.log_format)
     turns = 0
 
     def hear(_: Told) -> None:

@@ -213,6 +213,17 @@ def test_local_processes_are_logged_by_whoever_started_them(screen: Screen) -> N
     assert "image 2" not in process.communicate(timeout=60)[1]
 
 
+def test_a_feeding_service_logs_as_a_worker_does(screen: Screen) -> None:
+    screen.add("Smith/a.jpg", "Smith/b.jpg")
+    assert screen("submit", screen.slides, "--no-wait").exit_code == 0
+    process = screen.start("feed", "--until-done", "--log-format", "json")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert sorted(one["image"] for one in lines if one.get("event") == "image") == [0, 1]
+    assert "Smith" not in errors
+
+
 # --- health -------------------------------------------------------------------------------------
 
 
