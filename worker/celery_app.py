@@ -117,11 +117,11 @@ def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str 
     ``shutdown_seconds``, the second none. Raises ConfigurationError where broker or settings do not
     allow safe work.
     """
+    logs.configure(settings.log_format, log_level)
     check_broker(settings)
     # The processes that do the work are started afresh and know their settings from here.
     os.environ.update(COMPUTE_ENVIRONMENT)
     os.environ.update(_exported(settings))
-    logs.configure(settings.log_format, log_level)
     app = create_app(settings)
     # Only here, as it needs the worker's parts of Celery.
     from worker.connection_watch import ConnectionWatch
