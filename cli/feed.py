@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ from cli.options import (
     DEFAULT_OUT,
     broker_option,
     bundle_option,
+    log_format_option,
     log_level_option,
     processes_option,
     reference_images_option,
@@ -43,6 +43,7 @@ Examples:
 @reference_images_option
 @click.option("--until-done", is_flag=True, help="End when no run is left to do.")
 @log_level_option
+@log_format_option
 def feed(
     outs: tuple[Path, ...],
     bundle: Path | None,
@@ -51,6 +52,7 @@ def feed(
     reference_images: Path | None,
     until_done: bool,
     log_level: str,
+    log_format: str | None,
 ) -> None:
     """Bring all runs to their end that were submitted with --no-wait, or interrupted.
 
@@ -58,14 +60,19 @@ def feed(
     priority, and their reports are written as each is finished. Any number may run at once, and
     killing one loses nothing.
     """
+    from worker import logs
     from worker.feed import feed as feed_runs
+    from worker.observe import observed_feeder
     from worker.settings import load_settings
 
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
+    settings = load_settings(
+        broker_url=broker, bundle=bundle, processes=processes, log_format=log_format
     )
-    settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
+    logs.configure(settings.log_format, log_level.upper())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    feed_runs(outs, settings, stop=stop, until_done=until_done, reference_images=reference_images)
+    with observed_feeder(settings):
+        feed_runs(
+            outs, settings, stop=stop, until_done=until_done, reference_images=reference_images
+        )

@@ -16,7 +16,7 @@ from pipeline.errors import ScreenError
 #: Where each command lives, in the order of the help.
 COMMANDS = {
     "submit": "cli.submit:submit",
-    "status": "cli.runs:status",
+    "status": "cli.status:status",
     "show": "cli.show:show",
     "explain": "cli.explain:explain",
     "resume": "cli.runs:resume",
@@ -25,6 +25,7 @@ COMMANDS = {
     "purge": "cli.purge:purge",
     "feed": "cli.feed:feed",
     "worker": "cli.worker:worker",
+    "health": "cli.health:health",
     "doctor": "cli.doctor:doctor",
     "samples": "cli.samples:samples",
     "schema": "cli.schema:schema",

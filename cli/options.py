@@ -105,6 +105,15 @@ def log_level_option(function: Any) -> Any:
     )(function)
 
 
+def log_format_option(function: Any) -> Any:
+    """``--log-format``."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        help="Lines for people, or a JSON object per line; default: SCREEN_LOG_FORMAT, else text.",
+    )(function)
+
+
 def work_options(function: Any) -> Any:
     """What every command takes that brings a run to its end."""
     for option in (

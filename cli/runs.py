@@ -1,55 +1,14 @@
-"""``screen status``, ``resume``, ``retry`` and ``cancel``: runs, as the store knows them."""
+"""``screen resume``, ``retry`` and ``cancel``: runs, as the store knows them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cli.options import json_option, out_option, run_argument, work_options
 from cli.output import DONE, print_json
-
-if TYPE_CHECKING:
-    from worker.records import RunRecord
-    from worker.runs import Submitted
-    from worker.store import Store
-
-#: Failed images that ``status`` names; JSON has them all.
-NAMED_FAILURES = 20
-
-
-@click.command(
-    epilog="Examples: screen status; screen status --out /data/reports 3fa9 --json",
-)
-@run_argument
-@out_option
-@json_option
-def status(run_id: str | None, out: Path, as_json: bool) -> None:
-    """Show how far runs are, and what failed.
-
-    RUN is the beginning of a run's id; without it all runs are listed, and the failed images of the
-    one submitted last. Exits with 0 whatever became of the images.
-    """
-    from worker.runs import list_runs, load_run
-    from worker.store import open_store
-
-    store = open_store(str(out))
-    runs = list_runs(store)
-    if run_id is not None:
-        chosen = load_run(store, run_id)
-        runs = [one for one in runs if one.run.run_id == chosen.run_id]
-    answers = [_state(store, one) for one in runs]
-    if answers:
-        answers[0]["failures"] = _failures(store, runs[0].run)
-    if as_json:
-        print_json({"out": str(out), "runs": answers})
-    elif not answers:
-        click.echo(
-            f"Nothing was submitted to {out} yet. Start with: screen submit ./slides/ --out {out}"
-        )
-    else:
-        _print_runs(answers)
 
 
 @click.command(epilog="Examples: screen resume; screen resume 3fa9 --processes 4")
@@ -148,70 +107,3 @@ def _work(
     settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
     store = open_store(str(out))
     return Work(store, load_run(store, run_id), out, settings, reference_images, as_json)
-
-
-def _state(store: Store, submitted: Submitted) -> dict[str, Any]:
-    from worker.runs import is_cancelled, progress
-
-    run, time = submitted
-    state = progress(store, run)
-    return {
-        "run_id": run.run_id,
-        "submitted": time.isoformat() if time else None,
-        "root": run.root,
-        "model": run.model.name,
-        "bundle_digest": run.model.bundle_digest,
-        "explain": run.options.explain,
-        "patients": run.patients,
-        "images": state.images,
-        "ok": state.ok,
-        "failed": state.failed,
-        "remaining": state.remaining,
-        "finished": state.finished,
-        "cancelled": is_cancelled(store, run),
-        "ignored": run.ignored,
-    }
-
-
-def _failures(store: Store, run: RunRecord) -> list[dict[str, str]]:
-    from worker.failures import failures
-
-    return [
-        {
-            "patient": failure.row.patient,
-            "source": failure.row.source,
-            "reason": failure.error.reason,
-            "message": failure.error.message,
-        }
-        for failure in failures(store, run)
-    ]
-
-
-def _print_runs(answers: list[dict[str, Any]]) -> None:
-    from pipeline.report.names import visible
-
-    for answer in answers:
-        if answer["finished"]:
-            standing = "finished"
-        elif answer["cancelled"]:
-            standing = "cancelled"
-        else:
-            standing = f"{answer['remaining']} to do"
-        when = (answer["submitted"] or "unknown")[:16].replace("T", " ")
-        click.echo(
-            f"{answer['run_id']}  submitted {when}  {answer['ok'] + answer['failed']} of "
-            f"{answer['images']} images, {answer['failed']} failed, {standing}"
-        )
-        click.echo(f"  {visible(answer['root'])}, {answer['patients']} patients")
-    failed = answers[0]["failures"]
-    if failed:
-        click.echo(f"Failed images of run {answers[0]['run_id']}:")
-    for failure in failed[:NAMED_FAILURES]:
-        click.echo(
-            f"  {visible(failure['source'])} (patient {visible(failure['patient'])}): "
-            f"{failure['reason']}: {visible(failure['message'])}"
-        )
-    if len(failed) > NAMED_FAILURES:
-        click.echo(f"  and {len(failed) - NAMED_FAILURES} more; --json names them all")
-    if not answers[0]["finished"]:
-        click.echo("`screen resume` goes on with the run submitted last.")

@@ -58,11 +58,19 @@ def bring_to_end(work: Work) -> int:
 
 
 def _process(work: Work) -> Progress:
+    from worker import logs
     from worker.engines import open_engine
+    from worker.observe import observed_feeder
     from worker.reconcile import run_to_completion
     from worker.runs import why_cancelled
 
-    with open_engine(work.settings) as engine, ProgressDisplay() as display:
+    if work.settings.log_format is not None:
+        logs.configure(work.settings.log_format)
+    with (
+        observed_feeder(work.settings),
+        open_engine(work.settings) as engine,
+        ProgressDisplay() as display,
+    ):
         state = run_to_completion(
             work.store,
             work.run,

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from cli.options import broker_option, bundle_option, log_level_option, processes_option
+from cli.options import (
+    broker_option,
+    bundle_option,
+    log_format_option,
+    log_level_option,
+    processes_option,
+)
 
 
 @click.command(
@@ -26,6 +32,7 @@ from cli.options import broker_option, bundle_option, log_level_option, processe
     "be given more than once.",
 )
 @log_level_option
+@log_format_option
 @click.pass_context
 def worker(
     context: click.Context,
@@ -34,6 +41,7 @@ def worker(
     processes: int | None,
     outs: tuple[Path, ...],
     log_level: str,
+    log_format: str | None,
 ) -> None:
     """Work at images that others submit.
 
@@ -44,5 +52,7 @@ def worker(
     from worker.celery_app import run_worker
     from worker.settings import load_settings
 
-    settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
+    settings = load_settings(
+        broker_url=broker, bundle=bundle, processes=processes, log_format=log_format
+    )
     context.exit(run_worker(settings, outs=outs, log_level=log_level.upper()))

@@ -159,6 +159,14 @@ def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) ->
     return found
 
 
+def at_work(store: Store, run: RunRecord, *, hard_limit: float) -> Iterator[tuple[int, Marker]]:
+    """Positions that workers may be at now, with the markers they left."""
+    for key in store.list(keys.attempts_run(run.run_id)):
+        marker = _read(store, key)
+        if marker is not None and not _is_dead(marker, hard_limit):
+            yield keys.position(int(key.split("/")[-2]), key), marker
+
+
 def clear(store: Store, run: RunRecord, position: int) -> None:
     """Forget what was left behind at a row that is finished or starts afresh."""
     for key in _marker_keys(store, run, position):

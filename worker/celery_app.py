@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import before_task_publish, worker_shutting_down
 
+from worker import logs
 from worker.broker import CONNECT_SECONDS, SOCKET_SECONDS, check_broker
 from worker.compute import COMPUTE_ENVIRONMENT
 from worker.records import Priority
@@ -42,7 +43,9 @@ def queue_keys() -> list[str]:
 
 def create_app(settings: Settings) -> Celery:
     """The application, for the sending and the working side alike."""
-    app = Celery("screen", broker=settings.broker_url, include=["worker.tasks"])
+    app = Celery(
+        "screen", broker=settings.broker_url, include=["worker.tasks", "worker.celery_logs"]
+    )
     app.conf.update(
         # Messages are JSON and validated; pickle would let a broker run code on every worker.
         task_serializer="json",
@@ -91,13 +94,17 @@ def create_app(settings: Settings) -> Celery:
             "unacked_index_key": f"{UNACKED_KEY}-index",
             "unacked_mutex_key": f"{UNACKED_KEY}-mutex",
         },
-        # Nothing reads events or sends commands; fewer connections, and less to go wrong.
-        worker_send_task_events=False,
-        task_send_sent_event=False,
-        worker_enable_remote_control=False,
+        # Unless asked for, nothing reads events or sends commands: fewer connections, and less to
+        # go wrong. No history depends on them: the outcomes are in the store.
+        worker_send_task_events=settings.celery_events,
+        task_send_sent_event=settings.celery_events,
+        worker_enable_remote_control=settings.celery_events,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
     )
+    from worker.presence import stamp
+
+    before_task_publish.connect(stamp, dispatch_uid="screen.handed_out")
     return app
 
 
@@ -110,14 +117,15 @@ def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str 
     ``shutdown_seconds``, the second none. Raises ConfigurationError where broker or settings do not
     allow safe work.
     """
+    logs.configure(settings.log_format, log_level)
     check_broker(settings)
     # The processes that do the work are started afresh and know their settings from here.
     os.environ.update(COMPUTE_ENVIRONMENT)
     os.environ.update(_exported(settings))
-    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(message)s")
     app = create_app(settings)
     # Only here, as it needs the worker's parts of Celery.
     from worker.connection_watch import ConnectionWatch
+    from worker.observe import observed_worker
 
     app.steps["consumer"].add(ConnectionWatch)
     worker = app.Worker(
@@ -126,10 +134,16 @@ def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str 
         pool_cls="prefork",
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=not settings.celery_events,
         quiet=True,
     )
-    with _feeding(outs, settings), _bounded_shutdown(settings.shutdown_seconds):
+    # Else each new process logs that it exists, in a format of its own.
+    os.environ.pop("_MP_FORK_LOGLEVEL_", None)
+    with (
+        observed_worker(settings),
+        _feeding(outs, settings),
+        _bounded_shutdown(settings.shutdown_seconds),
+    ):
         worker.start()
     return int(worker.exitcode or 0)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
-from worker import keys
+from worker import keys, logs, telemetry
 from worker.engines import Engine, open_engine
 from worker.finalise import write_reports
 from worker.manifest import read_run
@@ -57,7 +57,7 @@ class _Job:
             pause = self._patience.after(error, self.reconciler.settled)
             self.reconciler.take_back()
         else:
-            logger.error("run %s cannot go on: %s", self.run.run_id, error)
+            logger.error("run %s cannot go on: %s", self.run.run_id, logs.cause(error))
             pause = _BLOCKED_SECONDS
         self.rests_until = time.monotonic() + pause
 
@@ -83,6 +83,7 @@ class Feeder:
 
     def step(self) -> bool:
         """Look for runs, hand out rows, see what became of them; whether nothing is left to do."""
+        telemetry.turn()
         self._look_for_runs()
         now = time.monotonic()
         active = [job for job in self._jobs.values() if job.rests_until <= now]
@@ -98,7 +99,7 @@ class Feeder:
             try:
                 job.reconciler.close()
             except RetryableError as error:
-                logger.warning("a lease is left to run out: %s", error)
+                logger.warning("a lease is left to run out: %s", logs.cause(error))
 
     def _look_for_runs(self) -> None:
         now = time.monotonic()
@@ -109,7 +110,7 @@ class Feeder:
             try:
                 self._look_into(folder)
             except ScreenError as error:
-                logger.error("%s", error)
+                logger.error("%s", logs.cause(error))
 
     def _look_into(self, folder: _Folder) -> None:
         store = folder.store
@@ -150,7 +151,7 @@ class Feeder:
             settled = self._engine.wait(seconds)
         except (RetryableError, ConfigurationError) as error:
             # It is no run's fault: all of them rest.
-            logger.error("%s", error)
+            logger.error("%s", logs.cause(error))
             self._rests_until = time.monotonic() + _BLOCKED_SECONDS
             return
         for one in settled:

@@ -27,7 +27,7 @@ from pipeline.report import (
     summary_csv,
 )
 from pipeline.results import ImageResult, PatientReport
-from worker import keys
+from worker import keys, telemetry
 from worker.place import Place
 from worker.process import picture_key, read_analysis
 from worker.publish import Publisher, open_publisher
@@ -79,6 +79,7 @@ def write_reports(
     lost = 0
     by_patient = groupby(outcomes(store, run), key=lambda one: one.row.patient)
     for patient, rows in by_patient:
+        telemetry.turn(run.run_id)
         finished = _finished(rows)
         if finished is None:
             continue

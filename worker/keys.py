@@ -95,6 +95,11 @@ def failed(run_id: str, position: int) -> str:
     return f"{failed_shard(run_id, shard)}{row:03}.json"
 
 
+def attempts_run(run_id: str) -> str:
+    """Folder of all attempt markers of a run."""
+    return f"attempts/{run_id}/"
+
+
 def attempts_shard(run_id: str, shard: int) -> str:
     """Folder of the attempt markers of a shard: few, as markers live no longer than the work."""
     return f"attempts/{run_id}/{shard:05}/"

@@ -30,7 +30,7 @@ from pipeline.results import (
     ModelRecord,
     Record,
 )
-from worker import attempts, keys
+from worker import attempts, keys, logs, telemetry
 from worker.archive import FileFaultError, is_passing, read_row_bytes
 from worker.attempts import Standing
 from worker.isolation import process_alone
@@ -123,7 +123,8 @@ def _load_analyser(path: str, bundle: Path, options: AnalysisOptions) -> Analyse
             f"the analyser {path!r} cannot be loaded ({error}); "
             "SCREEN_ANALYSER must name module:function"
         ) from error
-    return cast(Callable[[str, AnalysisOptions], Analyser], opener)(str(bundle), options)
+    with telemetry.model_load():
+        return cast(Callable[[str, AnalysisOptions], Analyser], opener)(str(bundle), options)
 
 
 def process_row(
@@ -142,6 +143,7 @@ def process_row(
     where archive or store cannot be used at the moment, TimedOutError and MemoryError where
     the image was too much: it may then be tried again.
     """
+    telemetry.begin_image()
     if store.exists(keys.done(run.run_id, position)):
         return True
     row = read_row(store, run, position)
@@ -184,7 +186,8 @@ def _outcome(
 ) -> Outcome:
     """Read the file and judge its content, unless the same content was judged before."""
     try:
-        data = _read_patiently(run, row, settings)
+        with telemetry.stage("read"):
+            data = _read_patiently(run, row, settings)
     except BadInputError as error:
         return Outcome(status="failed", error=_image_error(error))
     sha256 = hashlib.sha256(data).hexdigest()
@@ -192,12 +195,14 @@ def _outcome(
     outcome = _known(store, folder)
     if outcome is None:
         try:
-            result, pictures = _judge(data, sha256, analyser)
+            with telemetry.stage("judge"):
+                result, pictures = _judge(data, sha256, analyser)
         except (ScreenError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a decoder or a network may raise anything
             return _fault(run, error)
-        outcome = _save(store, folder, result, pictures)
+        with telemetry.stage("save"):
+            outcome = _save(store, folder, result, pictures)
     store.create(keys.seen(row, run), canonical_bytes(Seen(sha256=sha256)))
     return outcome
 
@@ -259,8 +264,19 @@ def _finish(store: Store, run: RunRecord, position: int, outcome: Outcome) -> No
     if outcome.status == "failed":
         # Before the outcome, so that a listing of the hints misses no failure.
         store.create(keys.failed(run.run_id, position), canonical_bytes({}))
-    store.create(keys.done(run.run_id, position), canonical_bytes(outcome))
+    with telemetry.stage("save"):
+        first = store.create(keys.done(run.run_id, position), canonical_bytes(outcome))
     attempts.clear(store, run, position)
+    reason = _reason(store, outcome)
+    telemetry.finished(run.run_id, position, outcome.status, reason, first=first)
+
+
+def _reason(store: Store, outcome: Outcome) -> str | None:
+    """The code of a failure."""
+    if outcome.status == "ok" or outcome.error is not None:
+        return outcome.error.reason if outcome.error else None
+    analysis = read_analysis(store, outcome.result) if outcome.result else None
+    return analysis.error.reason if analysis is not None and analysis.error else None
 
 
 def _log_row(store: Store, run: RunRecord, position: int, started: float) -> None:
@@ -274,7 +290,7 @@ def _log_row(store: Store, run: RunRecord, position: int, started: float) -> Non
     try:
         store.replace(keys.row_log(run.run_id, position), canonical_bytes(entry))
     except StoreUnavailableError as error:
-        logger.warning("the side log cannot be written: %s", error)
+        logger.warning("the side log cannot be written: %s", logs.cause(error))
 
 
 def _image_error(error: BadInputError) -> ImageError:

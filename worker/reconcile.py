@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pipeline.errors import RetryableError
-from worker import attempts, keys
+from worker import attempts, keys, logs, telemetry
 from worker.allowance import Allowance
 from worker.breaker import Breaker
 from worker.engines import Engine, Settled
@@ -105,7 +105,8 @@ class Patience:
             self._faults, self._settled = 0, settled
         pause = _PAUSES_SECONDS[min(self._faults, len(_PAUSES_SECONDS) - 1)]
         self._faults += 1
-        logger.warning("the run pauses for %.0f s: %s", pause, error)
+        telemetry.fault(error)
+        logger.warning("the run pauses for %.0f s: %s", pause, logs.cause(error))
         return pause
 
 
@@ -173,6 +174,7 @@ class Reconciler:
         engine cannot be used at the moment.
         """
         self._window = window
+        telemetry.turn(self._run.run_id, len(self._outstanding))
         if is_cancelled(self._store, self._run):
             return True
         if not self._lease.hold():
@@ -213,6 +215,7 @@ class Reconciler:
 
     def close(self) -> None:
         """Leave the run to others."""
+        telemetry.turn(self._run.run_id, 0)
         self._lease.release()
 
     def _look_on(self) -> bool:
@@ -253,6 +256,7 @@ class Reconciler:
             except RetryableError:
                 self._pending.extendleft(reversed(batch))
                 raise
+            telemetry.handed_out(len(batch))
             for position in batch:
                 self._note_handed(position)
             if is_cancelled(self._store, self._run):
@@ -341,6 +345,7 @@ class Reconciler:
             return
         logger.warning("%d images are handed out again", len(lost))
         self._engine.hand_out(self._store, self._run, lost)
+        telemetry.handed_out(len(lost), again=True)
         for position in lost:
             self._note_handed(position, again=self._outstanding[position].again + 1)
 

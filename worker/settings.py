@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,10 @@ VISIBILITY_FACTOR = 5
 def _processors() -> int:
     """Processors this process may use (a container may be given fewer than the machine has)."""
     return len(os.sched_getaffinity(0))
+
+
+def _health_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"screen-{os.geteuid()}"
 
 
 class Settings(BaseSettings):
@@ -126,6 +131,33 @@ class Settings(BaseSettings):
     )
     worker_start_seconds: PositiveFloat = Field(
         default=180, description="a worker process may take this long to start and load the model"
+    )
+    log_format: Literal["text", "json"] | None = Field(
+        default=None,
+        description="how workers and feeders write their log: text (default) or json; "
+        "`screen submit` writes one only if this is set",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="port of /metrics (Prometheus) and /healthz; default: none is opened",
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1", description="address on which the port is opened"
+    )
+    celery_events: bool = Field(
+        default=False,
+        description="send Celery's task events and obey its remote control, as Flower needs; who "
+        "reaches the broker can then stop workers",
+    )
+    deaf_seconds: PositiveFloat = Field(
+        default=60,
+        description="a worker that takes nothing for so long though messages wait is unhealthy",
+    )
+    health_folder: Path = Field(
+        default_factory=_health_folder,
+        description="where processes leave word for `screen health`; of this machine, not shared",
     )
 
     @field_validator("path_map")

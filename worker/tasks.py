@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.results import ModelRecord, Record
-from worker import keys
+from worker import keys, logs, telemetry
 from worker.attempts import TimedOutError, under_way
 from worker.manifest import read_run
 from worker.process import Analyser, Analysis, open_analyser, process_row
@@ -80,7 +80,8 @@ def process(**content: object) -> None:
         return
     try:
         _work(message)
-    except TimedOutError:
+    except TimedOutError as error:
+        telemetry.fault(error)
         # Attempts are counted in the store: after a few the image has failed.
         raise Reject("time limit", requeue=True) from None
     except _NotAllowedError:
@@ -89,7 +90,8 @@ def process(**content: object) -> None:
     except _FreshStartError:
         raise Reject("the rest of the rows", requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
-        reason = str(error) or type(error).__name__
+        telemetry.fault(error)
+        reason = logs.cause(error)
         logger.error("run %s cannot be worked at now: %s", message.run_id, reason)
         time.sleep(_RETURN_SECONDS)
         raise Reject(reason, requeue=True) from None

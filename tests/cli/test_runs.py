@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.runs import NAMED_FAILURES
+from cli.status import NAMED_FAILURES
 from tests.cli.conftest import Screen
 
 

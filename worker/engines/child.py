@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError, RetryableError
-from worker import attempts
+from worker import attempts, telemetry
 from worker.engines.child_process import Answer, State, Task
 from worker.isolation import bound_memory
 from worker.manifest import read_run
@@ -52,8 +52,10 @@ class Worker:
                 store, run, task.position, analyser, settings=self._settings, alone=task.alone
             )
         except ConfigurationError as error:
+            telemetry.fault(error)
             self.answer("configuration", str(error))
         except RetryableError as error:
+            telemetry.fault(error)
             self.answer("retry", str(error))
         else:
             self.answer("done" if done else "busy")
