@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pipeline.errors import ConfigurationError, ScreenError
+from worker.place import Place
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -131,10 +132,13 @@ def check_bundle(settings: Settings) -> Check:
     return Check("bundle", "PASS", f"{bundle.model.name}, {bundle.digest[:12]}, in {directory}")
 
 
-def check_store(out: Path) -> Iterator[Check]:
+def check_store(out: Path | Place) -> Iterator[Check]:
     """Whether reports and results can be written, and how."""
     from worker.store import open_store
 
+    if isinstance(out, Place):
+        yield _bucket(out)
+        return
     if (out / "store").exists():
         try:
             open_store(str(out))
@@ -149,6 +153,25 @@ def check_store(out: Path) -> Iterator[Check]:
     )
     yield _writable(existing)
     yield _space(existing)
+
+
+def _bucket(place: Place) -> Check:
+    """Whether the bucket can be written, and whether it refuses to write twice."""
+    from worker.s3 import has_conditional_puts
+
+    try:
+        conditional = has_conditional_puts(place / "store" / "probe")
+    except ScreenError as error:
+        mend = "look at AWS_ENDPOINT_URL_S3, AWS_REGION, the credentials and their policy"
+        return Check("store", "FAIL", str(error), mend)
+    if conditional:
+        return Check("store", "PASS", f"{place} is writable and has conditional puts")
+    return Check(
+        "store",
+        "PASS",
+        f"{place} is writable, without conditional puts: of two results of an image, which are the "
+        "same, the later stays",
+    )
 
 
 def _writable(folder: Path) -> Check:

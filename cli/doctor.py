@@ -10,6 +10,7 @@ import click
 
 from cli.options import json_option, out_option
 from cli.output import COULD_NOT_WORK, DONE, print_json
+from worker.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ _COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 @out_option
 @json_option
 @click.pass_context
-def doctor(context: click.Context, out: Path, as_json: bool) -> None:
+def doctor(context: click.Context, out: Path | Place, as_json: bool) -> None:
     """Check whether this machine can work.
 
     Looks at Python and the installed versions, TensorFlow, the model bundle, the folder of the
@@ -57,7 +58,7 @@ def doctor(context: click.Context, out: Path, as_json: bool) -> None:
     context.exit(COULD_NOT_WORK if failed else DONE)
 
 
-def _checks(settings: Settings | None, out: Path) -> Iterator[Check]:
+def _checks(settings: Settings | None, out: Path | Place) -> Iterator[Check]:
     from cli import checks
 
     yield checks.check_python()

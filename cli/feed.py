@@ -10,6 +10,7 @@ import click
 
 from cli.options import (
     DEFAULT_OUT,
+    PlaceType,
     broker_option,
     bundle_option,
     log_format_option,
@@ -17,6 +18,7 @@ from cli.options import (
     processes_option,
     reference_images_option,
 )
+from worker.place import Place
 
 
 @click.command(
@@ -34,7 +36,8 @@ Examples:
     show_default=True,
     envvar="SCREEN_OUT",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PlaceType(file_okay=False),
+    metavar="DIRECTORY",
     help="Folder of reports whose runs are brought to their end; may be given more than once.",
 )
 @bundle_option
@@ -45,7 +48,7 @@ Examples:
 @log_level_option
 @log_format_option
 def feed(
-    outs: tuple[Path, ...],
+    outs: tuple[Path | Place, ...],
     bundle: Path | None,
     broker: str | None,
     processes: int | None,

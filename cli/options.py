@@ -7,10 +7,36 @@ from typing import Any
 
 import click
 
+from pipeline.errors import ConfigurationError
+from worker.place import Place, parse_place
+
 #: Where ``--json`` is remembered for whoever reports an error of the command.
 JSON_META = "cli.json"
 
 DEFAULT_OUT = "./reports"
+
+
+class PlaceType(click.ParamType):  # type: ignore[type-arg]  # generic in stubs only
+    """A path, or ``s3://bucket/prefix``; ``file_okay``: whether it may be a single file."""
+
+    name = "place"
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        self._path = click.Path(file_okay=file_okay)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | Place:
+        """A ``Path``, checked as ``click.Path`` does, or a ``Place``."""
+        if isinstance(value, Place):
+            return value
+        try:
+            place = parse_place(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+        if isinstance(place, Path):
+            self._path.convert(place, param, ctx)
+        return place
 
 
 def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -43,8 +69,9 @@ def out_option(function: Any) -> Any:
         show_default=True,
         envvar="SCREEN_OUT",
         show_envvar=True,
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the reports and of everything needed to continue.",
+        type=PlaceType(file_okay=False),
+        metavar="DIRECTORY",
+        help="Folder of the reports and of everything needed to continue, or s3://bucket/prefix.",
     )(function)
 
 

@@ -8,6 +8,7 @@ import click
 
 from cli.options import json_option, out_option
 from cli.output import print_json
+from worker.place import Place
 
 
 @click.command(epilog="Examples: screen purge 3fa9; screen purge 3fa9 --yes")
@@ -15,7 +16,7 @@ from cli.output import print_json
 @click.option("--yes", is_flag=True, help="Remove it; without this, only say what would be.")
 @out_option
 @json_option
-def purge(run_id: str, yes: bool, out: Path, as_json: bool) -> None:
+def purge(run_id: str, yes: bool, out: Path | Place, as_json: bool) -> None:
     """Remove a finished or cancelled run and the results that only it refers to.
 
     RUN is the beginning of its id. Results that other runs refer to stay, and so do the reports: an

@@ -9,6 +9,7 @@ import click
 
 from cli.options import json_option, out_option, run_argument, work_options
 from cli.output import DONE, print_json
+from worker.place import Place
 
 
 @click.command(epilog="Examples: screen resume; screen resume 3fa9 --processes 4")
@@ -69,7 +70,7 @@ def retry(context: click.Context, /, run_id: str | None, failed: bool, **options
 @out_option
 @json_option
 @click.pass_context
-def cancel(context: click.Context, run_id: str | None, out: Path, as_json: bool) -> None:
+def cancel(context: click.Context, run_id: str | None, out: Path | Place, as_json: bool) -> None:
     """Stop a run, whoever works at it.
 
     Nothing more of it is started, by any worker. RUN is the beginning of its id; without it, the
@@ -92,7 +93,7 @@ def cancel(context: click.Context, run_id: str | None, out: Path, as_json: bool)
 def _work(
     run_id: str | None,
     *,
-    out: Path,
+    out: Path | Place,
     bundle: Path | None,
     broker: str | None,
     processes: int | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import json_option, out_option
+from worker.place import Place
 
 if TYPE_CHECKING:
     from pipeline.results import ImageResult, PatientReport
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("patient", metavar="PATIENT")
 @out_option
 @json_option
-def show(patient: str, out: Path, as_json: bool) -> None:
+def show(patient: str, out: Path | Place, as_json: bool) -> None:
     """Show what was found for a patient.
 
     The call, what it rests on, and a line for every image. --json prints the patient's report.json
@@ -28,15 +29,13 @@ def show(patient: str, out: Path, as_json: bool) -> None:
     from pipeline.errors import ConfigurationError
     from pipeline.report import patient_directory
     from pipeline.results import PatientReport
+    from worker.publish import read_published
 
     folder = out / "patients" / patient_directory(patient)
     path = folder / "report.json"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigurationError(_not_found(patient, out)) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    data = read_published(out, f"patients/{patient_directory(patient)}/report.json")
+    if data is None:
+        raise ConfigurationError(_not_found(patient, out))
     if as_json:
         click.echo(data.decode("ascii", "backslashreplace"), nl=False)
         return
@@ -51,7 +50,7 @@ def show(patient: str, out: Path, as_json: bool) -> None:
         click.echo(line)
 
 
-def summary_lines(report: PatientReport, folder: Path) -> list[str]:
+def summary_lines(report: PatientReport, folder: Path | Place) -> list[str]:
     """The report in a few lines of text."""
     from pipeline.report.names import visible
     from pipeline.report.words import CALL_NAMES, reason_in_words
@@ -96,14 +95,15 @@ def _image_line(image: ImageResult) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def _not_found(patient: str, out: Path) -> str:
+def _not_found(patient: str, out: Path | Place) -> str:
     """There is no such report: which are there?"""
     from difflib import get_close_matches
     from urllib.parse import unquote
 
-    try:
-        known = sorted(unquote(entry.name) for entry in (out / "patients").iterdir())
-    except OSError:
+    from worker.publish import published_folders
+
+    known = sorted(unquote(name) for name in published_folders(out, "patients"))
+    if not known:
         return f"{out} has no reports; name the --out of a `screen submit` that has finished"
     similar = get_close_matches(patient, known, n=5, cutoff=0.5) or known[:5]
     hint = f"; similar: {', '.join(repr(name) for name in similar)}" if similar else ""

@@ -13,6 +13,7 @@ import click
 
 from cli.options import broker_option, json_option, out_option, run_argument
 from cli.output import duration, print_json, rate_in_words
+from worker.place import Place
 
 if TYPE_CHECKING:
     from worker.overview import Follower, Overview, Timing
@@ -51,7 +52,7 @@ _WATCH_SHARE = 3
 @json_option
 def status(
     run_id: str | None,
-    out: Path,
+    out: Path | Place,
     broker: str | None,
     watch: bool,
     slowest: int | None,
@@ -111,7 +112,7 @@ class _View:
     def __init__(
         self,
         store: Store,
-        out: Path,
+        out: Path | Place,
         settings: Settings,
         run_id: str | None,
         slowest: int | None,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import work_options
+from cli.options import PlaceType, work_options
 from cli.output import print_json
+from worker.place import Place
 
 if TYPE_CHECKING:
     from worker.planning import Plan
@@ -27,9 +28,7 @@ Examples:
 Exit status: 0 everything done, 1 could not work, 3 some images failed.
 """
 )
-@click.argument(
-    "paths", nargs=-1, required=True, metavar="PATHS...", type=click.Path(path_type=Path)
-)
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=PlaceType())
 @click.option("--patient", metavar="P", help="All images belong to this patient.")
 @click.option(
     "--patients",
@@ -67,14 +66,14 @@ Exit status: 0 everything done, 1 could not work, 3 some images failed.
 @click.pass_context
 def submit(
     context: click.Context,
-    paths: tuple[Path, ...],
+    paths: tuple[Path | Place, ...],
     patient: str | None,
     patients: Path | None,
     patient_pattern: str | None,
     explain: str,
     priority: Priority,
     no_wait: bool,
-    out: Path,
+    out: Path | Place,
     bundle: Path | None,
     broker: str | None,
     processes: int | None,
@@ -83,8 +82,8 @@ def submit(
 ) -> None:
     """Screen an archive, one report per patient.
 
-    PATHS is one folder, in which every first-level folder is a patient (images beside the folders
-    belong to the patient _root), or single files of one --patient.
+    PATHS is one folder, or s3://bucket/prefix, in which every first-level folder is a patient
+    (images beside the folders belong to the patient _root), or single files of one --patient.
 
     Given again after an interruption, the command goes on where it was; given again for a finished
     archive, it processes nothing.
@@ -124,7 +123,7 @@ def submit(
     context.exit(bring_to_end(work))
 
 
-def _hand_over(run: RunRecord, out: Path, notes: list[str], *, as_json: bool) -> None:
+def _hand_over(run: RunRecord, out: Path | Place, notes: list[str], *, as_json: bool) -> None:
     """Say what was submitted, and who is to work at it."""
     if as_json:
         print_json(
@@ -145,9 +144,9 @@ def _hand_over(run: RunRecord, out: Path, notes: list[str], *, as_json: bool) ->
 
 
 def make_plan(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | Place, ...],
     *,
-    out: Path,
+    out: Path | Place,
     patient: str | None,
     patients: Path | None,
     pattern: str | None,
@@ -156,9 +155,15 @@ def make_plan(
     from pipeline.errors import ConfigurationError
     from worker.planning import plan, plan_files
 
-    if len(paths) == 1 and not paths[0].is_file():
+    buckets = [path for path in paths if isinstance(path, Place)]
+    if buckets and len(paths) > 1:
+        raise ConfigurationError(
+            f"{buckets[0]} is one of several places: submit one folder or one s3://bucket/prefix"
+        )
+    if len(paths) == 1 and (isinstance(paths[0], Place) or not paths[0].is_file()):
         return plan(paths[0], patients=patients, pattern=pattern, patient=patient, leave_out=out)
-    folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if isinstance(path, Path)]
+    folders = [path for path in files if path.is_dir()]
     if folders:
         raise ConfigurationError(
             f"{folders[0]} is one of several paths and a folder: submit the one folder that "
@@ -172,27 +177,29 @@ def make_plan(
         raise ConfigurationError(
             f"{paths[0]} is a single file: say whose it is with --patient, or submit its folder"
         )
-    return plan_files(paths, patient)
+    return plan_files(files, patient)
 
 
-def note_space(store: Store, run: RunRecord, out: Path, notes: list[str]) -> None:
+def note_space(store: Store, run: RunRecord, out: Path | Place, notes: list[str]) -> None:
     """Say so where the results will not fit; a full disk pauses a run and loses nothing."""
     from worker.runs import progress
     from worker.space import estimate
 
+    if not isinstance(out, Path):
+        return
     space = estimate(progress(store, run).remaining, run.options.explain, out)
     if not space.fits:
         notes.append(f"the results will not fit into {out}: {space}; make room while it runs")
         click.echo(f"Note: {notes[-1]}", err=True)
 
 
-def check_case(out: Path, planned: Plan) -> None:
+def check_case(out: Path | Place, planned: Plan) -> None:
     """Refuse patients whose reports would overwrite each other on a Windows share."""
     from pipeline.errors import ConfigurationError
     from pipeline.report import case_conflicts
 
     # The store is there, under this name; under the other only where case does not count.
-    if not (out / "STORE").exists():
+    if not isinstance(out, Path) or not (out / "STORE").exists():
         return
     conflicts = case_conflicts(set(planned.patients))
     if conflicts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.output import DONE, SOME_FAILED, FailedError, ProgressDisplay, StoppedError, print_json
+from worker.place import Place
 
 if TYPE_CHECKING:
     from pipeline.report import IndexEntry
@@ -25,7 +26,7 @@ class Work:
 
     store: Store
     run: RunRecord
-    out: Path
+    out: Path | Place
     settings: Settings
     reference_images: Path | None
     as_json: bool

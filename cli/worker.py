@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from cli.options import (
+    PlaceType,
     broker_option,
     bundle_option,
     log_format_option,
     log_level_option,
     processes_option,
 )
+from worker.place import Place
 
 
 @click.command(
@@ -27,7 +29,8 @@ from cli.options import (
     multiple=True,
     envvar="SCREEN_FEED",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PlaceType(file_okay=False),
+    metavar="DIRECTORY",
     help="Also do the work of `screen feed` for this folder of reports, unless another does; may "
     "be given more than once.",
 )
@@ -39,7 +42,7 @@ def worker(
     broker: str | None,
     bundle: Path | None,
     processes: int | None,
-    outs: tuple[Path, ...],
+    outs: tuple[Path | Place, ...],
     log_level: str,
     log_format: str | None,
 ) -> None:

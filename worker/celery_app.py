@@ -16,6 +16,7 @@ from celery.signals import before_task_publish, worker_shutting_down
 from worker import logs
 from worker.broker import CONNECT_SECONDS, SOCKET_SECONDS, check_broker
 from worker.compute import COMPUTE_ENVIRONMENT
+from worker.place import Place
 from worker.records import Priority
 from worker.settings import Settings
 
@@ -108,7 +109,9 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def run_worker(settings: Settings, *, outs: Sequence[Path] = (), log_level: str = "INFO") -> int:
+def run_worker(
+    settings: Settings, *, outs: Sequence[Path | Place] = (), log_level: str = "INFO"
+) -> int:
     """Work until told to stop (``screen worker``); the exit status.
 
     ``outs``: folders of reports whose runs it also feeds.
@@ -167,7 +170,7 @@ def _bounded_shutdown(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _feeding(outs: Sequence[Path], settings: Settings) -> Iterator[None]:
+def _feeding(outs: Sequence[Path | Place], settings: Settings) -> Iterator[None]:
     """Feed beside the work, in a thread: it waits for the store nearly all of its time."""
     if not outs:
         yield

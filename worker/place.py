@@ -31,6 +31,9 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return self.as_uri()
 
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.bucket, f"{self.prefix}{name}/")
+
     def contains(self, other: Place) -> bool:
         """Whether the other is the same or lies within."""
         return self.bucket == other.bucket and other.prefix.startswith(self.prefix)

@@ -49,6 +49,32 @@ def open_publisher(out: Path | Place) -> Publisher:
     return DirectoryPublisher(out) if isinstance(out, Path) else BucketPublisher(out)
 
 
+def read_published(out: Path | Place, name: str) -> bytes | None:
+    """A file that was published; None if there is none. Raises ScreenError where out of reach."""
+    if isinstance(out, Place):
+        from worker import s3
+
+        return s3.read(out, f"{out.prefix}{name}")
+    try:
+        return (out / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise storage_error(out / name, error) from error
+
+
+def published_folders(out: Path | Place, folder: str) -> list[str]:
+    """Names of the folders in a folder of what was published."""
+    if isinstance(out, Place):
+        from worker import s3
+
+        return list(s3.folders_below(out, f"{out.prefix}{folder}/"))
+    try:
+        return [entry.name for entry in (out / folder).iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
 class DirectoryPublisher:
     """Into a folder; a file is written beside its place and renamed."""
 

@@ -147,6 +147,28 @@ def keys_below(bucket: str, prefix: str) -> Iterator[str]:
             yield found["Key"]
 
 
+def folders_below(place: Place, prefix: str) -> Iterator[str]:
+    """What lies between the prefix, which ends with ``/``, and the next ``/``."""
+    with s3_faults(place):
+        pages = client().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=place.bucket, Prefix=prefix, Delimiter="/", **options()):
+            for found in page.get("CommonPrefixes", ()):
+                yield found["Prefix"].removeprefix(prefix).rstrip("/")
+
+
+def read(place: Place, key: str) -> bytes | None:
+    """An object's bytes; None if there is no such object."""
+    with s3_faults(place):
+        try:
+            answer = client().get_object(Bucket=place.bucket, Key=key, **options())
+            data: bytes = answer["Body"].read()
+        except ClientError as error:
+            if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:
+                return None
+            raise
+    return data
+
+
 def digest_of(where: dict[str, str]) -> str | None:
     """The SHA-256 that an object was published with; None where there is none."""
     try:
@@ -184,17 +206,7 @@ class S3Store:
 
     def read(self, key: str) -> bytes | None:
         """The value, or None."""
-        with s3_faults(self.place):
-            try:
-                answer = client().get_object(
-                    Bucket=self.place.bucket, Key=self._key(key), **options()
-                )
-                data: bytes = answer["Body"].read()
-            except ClientError as error:
-                if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:
-                    return None
-                raise
-        return data
+        return read(self.place, self._key(key))
 
     def exists(self, key: str) -> bool:
         """Whether there is a value."""

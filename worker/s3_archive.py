@@ -87,7 +87,8 @@ def _take_in(listing: Listing, below: bytes, found: dict[str, Any]) -> None:
     if not names[-1]:
         # What consoles put in the place of an empty folder.
         return
-    if any(is_litter(name) for name in names):
+    # Dots are no folders of a bucket, but names like any others.
+    if any(is_litter(name) and name not in {b".", b".."} for name in names):
         listing.ignored[names[-1].rpartition(b".")[2].lower()] += 1
         return
     listing.account_for(below, found["Size"], found["ETag"].strip('"'))
