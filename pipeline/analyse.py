@@ -47,17 +47,24 @@ class Analysis:
 
 
 class Analyser:
-    """A loaded model that judges images one after the other."""
+    """A loaded model that judges images one after the other.
 
-    def __init__(self, bundle: Bundle, network: Network, options: AnalysisOptions) -> None:
+    ``threads`` explain an image together, which changes nothing but the time. Runs leave it at one:
+    as many images are judged at once as there are cores.
+    """
+
+    def __init__(
+        self, bundle: Bundle, network: Network, options: AnalysisOptions, *, threads: int = 1
+    ) -> None:
         self._bundle = bundle
         self._network = network
         self._options = options
+        self._threads = threads
 
     @cached_property
     def _explain(self) -> Explainer:
         # Taking the network apart is left to the first image that is explained.
-        return Explainer(self._network, samples=self._options.lime_samples)
+        return Explainer(self._network, samples=self._options.lime_samples, threads=self._threads)
 
     @cached_property
     def _map_picture(self) -> MapPicture | None:
