@@ -57,6 +57,13 @@ from cli.output import SOME_FAILED, LineProgress, print_json
     type=click.IntRange(min=1),
     help="Take so many images, spread evenly over the classes.",
 )
+@click.option(
+    "--explained",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    help="Explain so many images, spread evenly over the classes, and say what that is worth.",
+)
 @click.option("--seed", default=2025, show_default=True, help="Of pairings, grain and intervals.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if a verdict is FAIL.")
 @json_option
@@ -65,6 +72,7 @@ def audit(
     data: Path,
     out: Path,
     changes: str | None,
+    explained: int,
     strict: bool,
     as_json: bool,
     **options: object,
@@ -73,7 +81,8 @@ def audit(
 
     Every image that the model was not trained on is judged as it is and after changes that must,
     or must not, matter: white cells erased, background exchanged, scale bar moved, colours shifted
-    and so on. One line of verdict per shortcut: PASS, FAIL or UNKNOWN, with figure and limit.
+    and so on. One line of verdict per shortcut: PASS, FAIL or UNKNOWN, with figure and limit. Some
+    images are explained besides, which says how far the explanations of reports can be trusted.
     """
     from pipeline.analyse import open_analyser
     from pipeline.bundle import default_bundle, load_bundle
@@ -89,9 +98,10 @@ def audit(
     report = run_audit(
         load_bundle(directory),
         open_analyser(str(directory), AnalysisOptions(explain="none")),
-        AuditOptions(data=data, out=out, changes=names, **options),  # type: ignore[arg-type]
+        AuditOptions(data=data, out=out, changes=names, explained=explained, **options),  # type: ignore[arg-type]
         command=_command(),
         on_judgement=LineProgress("judgement").update,
+        explain=open_analyser(str(directory), AnalysisOptions()) if explained else None,
     )
     if as_json:
         print_json(report.model_dump(mode="json"))

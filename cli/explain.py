@@ -25,6 +25,8 @@ LAYERS = {
     "score_cam": "Score-CAM: dark blue none, yellow strong",
     "similarity": "Metric-Grad-CAM: what makes it similar to its nearest references",
 }
+#: A picture of its own, of bundles that have a map.
+MAP = {"latent_map": "the image among all references, joined to the most similar ones"}
 
 
 @click.command(epilog="Examples: screen explain smear.jpg; screen explain smear.jpg --show")
@@ -72,10 +74,14 @@ def explain(
     out = out or Path("explanations") / image.stem
     out.mkdir(parents=True, exist_ok=True)
     size = _picture_size(result.geometry.tiles[explanations.tile].box)
+    drawn = {
+        name: laid_over(analysis.pictures["tile"], analysis.pictures[name], size) for name in LAYERS
+    }
+    drawn |= {name: analysis.pictures[name] for name in MAP if name in analysis.pictures}
     written = []
-    for name in LAYERS:
+    for name, picture in drawn.items():
         path = out / f"{name}.png"
-        path.write_bytes(laid_over(analysis.pictures["tile"], analysis.pictures[name], size))
+        path.write_bytes(picture)
         written.append(path)
     if as_json:
         answer = result.model_dump(mode="json")
@@ -128,8 +134,8 @@ def _say(result: ImageAnalysis, explanations: Explanations, written: list[Path])
     if lime.malignancy and not lime.malignancy.top_regions:
         click.echo("No region argues for malignancy.")
     click.echo(f"Grad-CAM and Score-CAM: structural similarity {explanations.mr_ssim:.3f}\n")
-    for path, words in zip(written, LAYERS.values(), strict=True):
-        click.echo(f"{path}  {words}")
+    for path in written:
+        click.echo(f"{path}  {(LAYERS | MAP)[path.stem]}")
     click.echo(DISCLAIMER)
 
 

@@ -189,6 +189,23 @@ def calibrate(
     _report(made, as_json)
 
 
+@references.command(
+    name="map", epilog="Example: screen references map --bundle ./our-bundle --out ./our-bundle-2"
+)
+@_bundle_option
+@_out_option
+@json_option
+def map_(bundle: Path | None, out: Path, as_json: bool) -> None:
+    """Map the references of a bundle, for the pictures of reports.
+
+    For bundles made before there was a map; training and adding references make one. No label and
+    no flag changes, but the bundle's digest does, so that its images are judged anew.
+    """
+    from pipeline.references import with_map
+
+    _report(with_map(_load(bundle), out), as_json)
+
+
 def _say(message: str) -> None:
     click.echo(message, err=True)
 

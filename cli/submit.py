@@ -89,7 +89,7 @@ def submit(
     archive, it processes nothing.
     """
     from cli.work import Work, bring_to_end
-    from pipeline.bundle import default_bundle, read_model_record
+    from pipeline.bundle import default_bundle, read_latent_map, read_model_record
     from pipeline.results import AnalysisOptions
     from worker.manifest import freeze
     from worker.runs import set_priority, uncancel
@@ -112,6 +112,7 @@ def submit(
         model=model,
         options=AnalysisOptions.model_validate({"explain": explain}),
         ignored=planned.ignored,
+        latent_map=read_latent_map(directory),
     )
     note_space(store, run, out, planned.notes)
     uncancel(store, run)

@@ -15,6 +15,8 @@ from pipeline.explain import Explainer, doubted
 from pipeline.explain.pictures import draw_field
 from pipeline.geometry import fit_field
 from pipeline.labels import LABELS
+from pipeline.latent_picture import MapPicture
+from pipeline.neighbours import Neighbours
 from pipeline.quality import measure_quality
 from pipeline.quiet import load_keras
 from pipeline.results import (
@@ -24,6 +26,7 @@ from pipeline.results import (
     Confidence,
     Geometry,
     ImageAnalysis,
+    MapPosition,
     ModelRecord,
     Tile,
 )
@@ -44,17 +47,30 @@ class Analysis:
 
 
 class Analyser:
-    """A loaded model that judges images one after the other."""
+    """A loaded model that judges images one after the other.
 
-    def __init__(self, bundle: Bundle, network: Network, options: AnalysisOptions) -> None:
+    ``threads`` explain an image together, which changes nothing but the time. Runs leave it at one:
+    as many images are judged at once as there are cores.
+    """
+
+    def __init__(
+        self, bundle: Bundle, network: Network, options: AnalysisOptions, *, threads: int = 1
+    ) -> None:
         self._bundle = bundle
         self._network = network
         self._options = options
+        self._threads = threads
 
     @cached_property
     def _explain(self) -> Explainer:
         # Taking the network apart is left to the first image that is explained.
-        return Explainer(self._network, samples=self._options.lime_samples)
+        return Explainer(self._network, samples=self._options.lime_samples, threads=self._threads)
+
+    @cached_property
+    def _map_picture(self) -> MapPicture | None:
+        # All references are drawn once, however many images are laid over them.
+        found = self._bundle.latent_map
+        return None if found is None else MapPicture.of(found)
 
     @property
     def model(self) -> ModelRecord:
@@ -76,6 +92,7 @@ class Analyser:
         scores = tempered(classify(geometry, self._network), record.thresholds.temperature)
         neighbours = references.nearest(scores.embedding, record.thresholds.n_close)
         confidence = judge(scores, neighbours, quality, geometry, record.thresholds)
+        position = self._position(neighbours)
 
         explanations = None
         pictures = {"field": draw_field(image)}
@@ -84,6 +101,9 @@ class Analyser:
             slopes = references.similarity_gradients(names)
             similar = dict(zip(names, slopes, strict=True))
             explanations, drawn = self._explain(scores, geometry, similar, seed_of(image))
+            if self._map_picture is not None and position is not None:
+                drawn["latent_map"] = self._map_picture.of_image(position, neighbours)
+                explanations = explanations.model_copy(update={"pictures": sorted(drawn)})
             pictures |= drawn
             confidence = doubted(confidence, explanations)
 
@@ -97,9 +117,14 @@ class Analyser:
             cells=[_cell_record(cell) for cell in cells.cells],
             quality=quality,
             geometry=_geometry_record(image, geometry, scores),
+            map_position=position,
             explanations=explanations,
         )
         return Analysis(result, pictures, scores.embedding)
+
+    def _position(self, neighbours: Neighbours) -> MapPosition | None:
+        found = self._bundle.latent_map
+        return None if found is None else found.place(neighbours, self._bundle.references)
 
     def _wants_explanation(self, confidence: Confidence) -> bool:
         if self._options.explain == "flagged":

@@ -7,6 +7,7 @@ A bundle is a directory::
     references.npz   embeddings, labels and ids of the reference images (no pictures)
     calibration.npz  what the model said of the images the thresholds come from (no pictures);
                      not needed to judge, and missing from older bundles
+    latent_map.npz   a plane on which the references lie, to be drawn; missing from older bundles
     MODEL_CARD.md    the same for people; not part of the digest
 
 The digest covers ``bundle.json``, which holds the SHA-256 of the other files, so a bundle
@@ -22,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from pipeline.canonical import canonical_bytes, digest
 from pipeline.confidence import Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS, Label
+from pipeline.latent_map import LatentMap
 from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing
 from pipeline.quality import QualityLimits
@@ -42,6 +45,7 @@ RECORD_FILE = "bundle.json"
 NETWORK_FILE = "network.keras"
 REFERENCES_FILE = "references.npz"
 CALIBRATION_FILE = "calibration.npz"
+MAP_FILE = "latent_map.npz"
 CARD_FILE = "MODEL_CARD.md"
 
 _SHIPPED = Path(__file__).parent / "bundles"
@@ -71,6 +75,7 @@ class Bundle:
     directory: Path
     record: BundleRecord
     references: References
+    latent_map: LatentMap | None = None
 
     @property
     def digest(self) -> str:
@@ -118,6 +123,16 @@ def read_model_record(directory: str | Path) -> ModelRecord:
     return _model_record(_read_record(Path(directory)))
 
 
+def read_latent_map(directory: str | Path) -> bytes | None:
+    """The file of a bundle's map of references, for whoever has no use for the rest; None without.
+
+    Raises ConfigurationError if it is not the one that the bundle was made with.
+    """
+    directory = Path(directory)
+    record = _read_record(directory)
+    return _checked(directory, MAP_FILE, record) if MAP_FILE in record.files else None
+
+
 def load_bundle(directory: str | Path) -> Bundle:
     """Read a bundle and check its files against their digests.
 
@@ -125,20 +140,13 @@ def load_bundle(directory: str | Path) -> Bundle:
     """
     directory = Path(directory)
     record = _read_record(directory)
-    for name, expected in record.files.items():
-        try:
-            actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise ConfigurationError(
-                f"the model bundle {directory} has no readable {name}: {error.strerror}; "
-                "install the software again or name another bundle"
-            ) from error
-        if actual != expected:
-            raise ConfigurationError(
-                f"{directory / name} is not the file this bundle was tested with "
-                f"(SHA-256 {actual[:12]}, expected {expected[:12]}); install it again"
-            )
-    return Bundle(directory, record, References.load(directory / REFERENCES_FILE))
+    for name in record.files:
+        _checked(directory, name, record)
+    references = References.load(directory / REFERENCES_FILE)
+    latent_map = LatentMap.load(directory / MAP_FILE) if MAP_FILE in record.files else None
+    if latent_map is not None and not np.array_equal(latent_map.labels, references.labels):
+        raise ConfigurationError(f"{directory / MAP_FILE} is not a map of the bundle's references")
+    return Bundle(directory, record, references, latent_map)
 
 
 def write_bundle(
@@ -148,10 +156,12 @@ def write_bundle(
     card: str,
     record: BundleRecord,
     calibration: CalibrationPart | None = None,
+    latent_map: LatentMap | None = None,
 ) -> Bundle:
     """Write a bundle of a Keras ``model``; the file digests of ``record`` are filled in.
 
-    Without ``calibration`` its thresholds can be used, but not computed anew.
+    Without ``calibration`` its thresholds can be used, but not computed anew; without
+    ``latent_map`` no picture shows where an image lies among the references.
 
     ``bundle.json`` is written last, so that an interrupted call leaves no valid bundle.
     """
@@ -160,10 +170,11 @@ def write_bundle(
     model.save(directory / NETWORK_FILE)
     references.save(directory / REFERENCES_FILE)
     names = [NETWORK_FILE, REFERENCES_FILE]
-    (directory / CALIBRATION_FILE).unlink(missing_ok=True)
-    if calibration is not None:
-        calibration.save(directory / CALIBRATION_FILE)
-        names.append(CALIBRATION_FILE)
+    for name, part in ((CALIBRATION_FILE, calibration), (MAP_FILE, latent_map)):
+        (directory / name).unlink(missing_ok=True)
+        if part is not None:
+            part.save(directory / name)
+            names.append(name)
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
     files = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     written = record.model_copy(update={"files": files})
@@ -195,6 +206,24 @@ def _read_record(directory: Path) -> BundleRecord:
     if record.labels != LABELS:
         raise ConfigurationError(f"{path} has the classes {record.labels}, expected {LABELS}")
     return record
+
+
+def _checked(directory: Path, name: str, record: BundleRecord) -> bytes:
+    """A file of a bundle, if it has the digest it was tested with."""
+    try:
+        content = (directory / name).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the model bundle {directory} has no readable {name}: {error.strerror}; "
+            "install the software again or name another bundle"
+        ) from error
+    actual, expected = hashlib.sha256(content).hexdigest(), record.files[name]
+    if actual != expected:
+        raise ConfigurationError(
+            f"{directory / name} is not the file this bundle was tested with "
+            f"(SHA-256 {actual[:12]}, expected {expected[:12]}); install it again"
+        )
+    return content
 
 
 def _model_record(record: BundleRecord) -> ModelRecord:

@@ -26,6 +26,15 @@ DISPLAY_NAMES: dict[Label, str] = {
     "pro_b": "Pro-B ALL",
 }
 
+#: Okabe and Ito 2008: told apart by every kind of colour vision.
+CLASS_COLOURS: dict[ReferenceLabel, str] = {
+    "benign": "#009E73",
+    "early_b": "#E69F00",
+    "pre_b": "#0072B2",
+    "pro_b": "#CC79A7",
+    "malignant": "#555555",
+}
+
 #: Folder names that are accepted for each class in a labelled image folder.
 FOLDER_ALIASES: dict[str, Label] = {
     "benign": "benign",

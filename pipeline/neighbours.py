@@ -119,8 +119,11 @@ class References:
 
         The similarity is the scalar product of both, scaled so that the references span 0 to 1.
         """
-        rows = [self.ids.index(name) for name in ids]
-        return self.normalise(self.embeddings[rows]) / self._extent  # type: ignore[attr-defined]
+        return self.normalise(self.embeddings[self.rows(ids)]) / self._extent  # type: ignore[attr-defined]
+
+    def rows(self, ids: Sequence[str]) -> list[int]:
+        """Where references are stored, by name."""
+        return [self.ids.index(name) for name in ids]
 
     def nearest(self, embedding: np.ndarray, n_close: int) -> Neighbours:
         """Find the ``n_close`` nearest references of ``embedding`` ``(dimensions,)``.

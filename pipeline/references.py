@@ -16,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bundle import NETWORK_FILE, Bundle, BundleRecord, load_bundle, write_bundle
+from pipeline.bundle import (
+    CALIBRATION_FILE,
+    NETWORK_FILE,
+    Bundle,
+    BundleRecord,
+    write_bundle,
+)
 from pipeline.calibration_part import CalibrationPart, MeasuredImage, measure_image
 from pipeline.classify import Network
 from pipeline.confidence import TARGET_ERROR, TARGET_MISSED, Thresholds
 from pipeline.errors import BadInputError, ConfigurationError
 from pipeline.labels import FOLDER_ALIASES, REFERENCE_LABELS, ReferenceLabel
+from pipeline.latent_map import LatentMap
 from pipeline.neighbours import References
 from pipeline.results import Record
 from pipeline.training.data import IMAGE_SUFFIXES
@@ -203,6 +210,30 @@ def recalibrate(
     return _write(out, bundle, record, bundle.references, part, target_error, target_missed)
 
 
+def with_map(bundle: Bundle, out: Path) -> Bundle:
+    """Write a new version of ``bundle`` with a map of its references, fitted anew.
+
+    Nothing else changes, no decision either. Raises ConfigurationError if the references are too
+    few for a map.
+    """
+    refuse_occupied(out, bundle)
+    latent_map = LatentMap.fit(bundle.references)
+    if latent_map is None:
+        raise ConfigurationError(
+            f"{bundle.directory} has too few references, or all alike, for a map: add some first"
+        )
+    kept = CALIBRATION_FILE in bundle.record.files
+    return write_bundle(
+        out,
+        UnchangedNetwork(bundle),
+        bundle.references,
+        _card_of(bundle),
+        bundle.record,
+        bundle.load_calibration() if kept else None,
+        latent_map,
+    )
+
+
 def additions_of(record: BundleRecord) -> list[dict[str, Any]]:
     """What was added to a bundle, oldest first; see ``Addition`` for the fields."""
     return list(record.training.get(ADDED, []))
@@ -250,8 +281,9 @@ def _write(
     limits = part.quality_limits(record.preprocessing.exposed)
     record = record.model_copy(update={"quality_limits": limits, "thresholds": thresholds})
     card = _card_of(bundle) + _card_section(record, thresholds)
-    write_bundle(out, UnchangedNetwork(bundle), references, card, record, part)
-    return load_bundle(out)
+    unchanged = bundle.latent_map if references is bundle.references else None
+    latent_map = unchanged or LatentMap.fit(references)
+    return write_bundle(out, UnchangedNetwork(bundle), references, card, record, part, latent_map)
 
 
 def _card_of(bundle: Bundle) -> str:

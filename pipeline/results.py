@@ -105,6 +105,16 @@ class Neighbour(Record):
     distance: float
 
 
+class MapPosition(Record):
+    """Where an image lies in the latent map: t-SNE of all references, 0 to 1, y downwards."""
+
+    x: Share
+    y: Share
+    neighbours: list[tuple[Share, Share]] = Field(
+        description="x and y of the nearest references; the image is at their median"
+    )
+
+
 class Confidence(Record):
     """Whether the decision rests on something the model has seen."""
 
@@ -251,6 +261,9 @@ class ImageAnalysis(Record):
     cells: list[Cell] = []
     quality: Quality | None = None
     geometry: Geometry | None = None
+    map_position: MapPosition | None = Field(
+        default=None, description="null from bundles without a latent map"
+    )
     explanations: Explanations | None = None
 
 

@@ -10,13 +10,17 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import RetryableError
+from pipeline.latent_map import LatentMap
+from pipeline.latent_picture import MapPicture, PlacedImage
 from pipeline.report import (
+    MAP_NAME,
     IndexEntry,
     RunSummary,
     build_report,
@@ -76,6 +80,7 @@ def write_reports(
     publisher = open_publisher(out)
     software = software_versions()
     entries: list[IndexEntry] = []
+    placed: list[PlacedImage] = []
     lost = 0
     by_patient = groupby(outcomes(store, run), key=lambda one: one.row.patient)
     for patient, rows in by_patient:
@@ -95,8 +100,13 @@ def write_reports(
         report = _report(patient, images, run, software)
         _write_patient(store, publisher, report, images, _references(reference_images))
         entries.append(index_entry(report))
+        placed += _placed(report)
     publisher.write("summary.csv", summary_csv(entries))
-    publisher.write("index.html", index_page(entries, _summary(run, software)).encode())
+    latent_map = _draw_map(store, run, placed)
+    if latent_map is not None:
+        publisher.write(MAP_NAME, latent_map)
+    page = index_page(entries, _summary(run, software), latent_map)
+    publisher.write("index.html", page.encode())
     publisher.close()
     if lost:
         raise RetryableError(
@@ -180,6 +190,20 @@ def _write_patient(
     publisher.write(f"{folder}/report.html", report_page(report, picture, references).encode())
     publisher.write(f"{folder}/report.json", canonical_bytes(report))
     publisher.remove_others(f"{folder}/pictures", kept)
+
+
+def _placed(report: PatientReport) -> Iterator[PlacedImage]:
+    """The images of a patient that have a place in the latent map."""
+    for image in report.images:
+        at = image.map_position
+        if at is not None and image.label is not None and image.confidence is not None:
+            yield PlacedImage(at.x, at.y, image.label, image.confidence.flag)
+
+
+def _draw_map(store: Store, run: RunRecord, placed: list[PlacedImage]) -> bytes | None:
+    """All images of the run among the references; None if there is no map, or nothing to show."""
+    stored = store.read(keys.latent_map(run)) if placed else None
+    return None if stored is None else MapPicture.of(LatentMap.load(BytesIO(stored))).of_run(placed)
 
 
 def _picture_names(image: ImageResult) -> Iterator[str]:

@@ -6,6 +6,7 @@
     results/<k2>/<result key>/analysis.json   one image's analysis, and its pictures beside it
     seen/<k2>/<listing key>.json              which content a listed file had when it was read
     patients/<k2>/<patient key>.json          which archive a patient's report belongs to
+    maps/<bundle digest>.npz                  where the references of a bundle lie, to be drawn
     runs/<run>.json                           the run; written last, after its manifest
     manifests/<run>/<shard>.jsonl             frozen rows, sorted by patient, then source
     done/<run>/<shard>/<row>.json             outcome of a row, write-once
@@ -58,6 +59,11 @@ def patient(name: str) -> str:
     """Which archive the patient's report belongs to."""
     key = digest(name)
     return f"patients/{key[:2]}/{key}.json"
+
+
+def latent_map(run: RunRecord) -> str:
+    """Where the references of the run's bundle lie."""
+    return f"maps/{run.model.bundle_digest}.npz"
 
 
 RUNS = "runs/"

@@ -40,10 +40,12 @@ def freeze(
     model: ModelRecord,
     options: AnalysisOptions,
     ignored: int,
+    latent_map: bytes | None = None,
 ) -> RunRecord:
     """Freeze the rows into a run; the same content gives the same run.
 
-    The run's record is written last: a freeze that was killed has left nothing that counts.
+    ``latent_map``: file of the bundle's map of references, so that reports can be drawn without the
+    bundle. The run's record is written last: a freeze that was killed has left nothing that counts.
     Raises ConfigurationError where there are no rows, where two rows name the same file, or where a
     patient's reports in this store come from another archive.
     """
@@ -77,6 +79,8 @@ def freeze(
         first = shard * keys.SHARD_ROWS
         data = b"".join(lines[first : first + keys.SHARD_ROWS])
         store.create(keys.manifest(run.run_id, shard), data)
+    if latent_map is not None:
+        store.create(keys.latent_map(run), latent_map)
     store.create(keys.run(run.run_id), canonical_bytes(run))
     store.replace(keys.submitted(run.run_id), canonical_bytes(_submission()))
     return read_run(store, run.run_id)

@@ -22,8 +22,13 @@ from pipeline.bundle import Bundle
 from pipeline.canonical import canonical_bytes, digest
 from pipeline.decode import decode
 from pipeline.errors import BadInputError, ConfigurationError
+from pipeline.evaluation.audit_explanations import (
+    EXPLANATIONS_VERSION,
+    ExplainedImage,
+    explained_image,
+    explanation_figures,
+)
 from pipeline.evaluation.audit_figures import (
-    AuditReport,
     Judgement,
     Proportion,
     TwinFigures,
@@ -41,6 +46,7 @@ from pipeline.evaluation.audit_images import (
 )
 from pipeline.evaluation.audit_log import Log
 from pipeline.evaluation.audit_page import audit_page
+from pipeline.evaluation.audit_report import AuditReport
 from pipeline.evaluation.audit_sheet import example_sheet
 from pipeline.evaluation.shortcuts import AS_IS, CHANGES, Change, Field
 from pipeline.labels import LABELS, Label
@@ -52,6 +58,7 @@ from pipeline.training.data import LabelledImage
 CHANGES_VERSION = 1
 
 JUDGEMENTS_FILE = "judgements.jsonl"
+EXPLANATIONS_FILE = "explanations.jsonl"
 AUDIT_FILE = "audit.json"
 PAGE_FILE = "AUDIT.md"
 EXAMPLES_FILE = "examples.png"
@@ -75,9 +82,12 @@ def audit(
     options: AuditOptions,
     command: Sequence[str] = (),
     on_judgement: Callable[[int, int], None] = lambda done, total: None,
+    explain: Judge | None = None,
 ) -> AuditReport:
     """Judge, count, hold against the limits, and write ``audit.json``, its page and examples.
 
+    ``explain``: judges and explains; without it, and without ``options.explained``, explanations
+    are not looked at.
     ``on_judgement`` is told how many judgements are done and how many there will be.
 
     Raises ConfigurationError if there are no images that the bundle was not trained on, a change
@@ -89,12 +99,14 @@ def audit(
     pairs = read_twins(options.twins) if options.twins else []
     options.out.mkdir(parents=True, exist_ok=True)
     key = _key(bundle, pool, options)
-    log = Log(options.out / JUDGEMENTS_FILE, key)
-    total = len(images) * len(changes) + 2 * len(pairs)
+    log = Log(options.out / JUDGEMENTS_FILE, key, Judgement)
+    sample = spread(images, options.explained) if explain is not None else []
+    total = len(images) * len(changes) + 2 * len(pairs) + len(sample)
     judging = _Judging(judge, log, pool, options, lambda done: on_judgement(done, total))
     with one_thread():
         kept = [image for image in images if judging.judge(image, changes)]
         twins = judging.twins(pairs, set(bundle.references.ids)) if pairs else None
+        explained = judging.explained(sample, explain) if explain is not None else []
 
     names = [relative_name(image, options.data) for image in kept]
     figures = [
@@ -112,6 +124,7 @@ def audit(
         verdicts=verdicts(figures, twins),
         changes=figures,
         twins=twins,
+        explanations=explanation_figures(explained),
     )
     (options.out / AUDIT_FILE).write_bytes(canonical_bytes(report))
     (options.out / PAGE_FILE).write_text(audit_page(report), encoding="utf-8")
@@ -144,7 +157,7 @@ class _Judging:
     def __init__(
         self,
         judge: Judge,
-        log: Log,
+        log: Log[Judgement],
         pool: Sequence[LabelledImage],
         options: AuditOptions,
         on_done: Callable[[int], None],
@@ -192,6 +205,33 @@ class _Judging:
             trained_on=sum(name in trained for name in names),
             differing=[one.image for one, other in found if one.label != other.label],
         )
+
+    def explained(self, images: Sequence[LabelledImage], explain: Judge) -> list[ExplainedImage]:
+        """The figures of the explanations of images as they are."""
+        key = digest({"audit": self._log.key, "explanations": EXPLANATIONS_VERSION})
+        log = Log(self._options.out / EXPLANATIONS_FILE, key, ExplainedImage)
+        found = []
+        for image in images:
+            name, data = relative_name(image, self._options.data), image.path.read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            known = log.find(sha256, name, AS_IS)
+            if known is None:
+                try:
+                    known = explained_image(
+                        explain(data).result,
+                        key=key,
+                        sha256=sha256,
+                        image=name,
+                        change=AS_IS,
+                        truth=image.label,
+                    )
+                    log.add(known)
+                except BadInputError as error:
+                    self.unreadable.add(f"{name}: {error}")
+                    continue
+            found.append(known)
+            self._tick()
+        return found
 
     def _twin(self, path: Path) -> Judgement:
         name, data = "/".join(path.parts[-2:]), path.read_bytes()

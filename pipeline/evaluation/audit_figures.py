@@ -13,10 +13,8 @@ from pydantic import Field
 from pipeline.evaluation.bootstrap import difference_of_shares, figure, resample_counts
 from pipeline.evaluation.shortcuts import AS_IS, CHANGES, SMALL_GAINS
 from pipeline.labels import LABELS, Label
-from pipeline.results import DISCLAIMER, Flag, ModelRecord, Record
+from pipeline.results import Flag, Record
 from pipeline.statistics import wilson_interval
-
-AUDIT_SCHEMA = 1
 
 #: The reason that stops a field without white cells. An audit also asks what would happen without
 #: it: whether the model would notice by itself that there is nothing to judge.
@@ -122,24 +120,6 @@ class Verdict(Record):
     measured: Proportion | None
     worst_change: str | None
     limit: float = Field(description="largest share allowed")
-
-
-class AuditReport(Record):
-    """``audit.json``."""
-
-    audit_schema: int = AUDIT_SCHEMA
-    disclaimer: str = DISCLAIMER
-    model: ModelRecord
-    images: dict[Label, int]
-    part: str
-    notes: list[str]
-    unreadable: list[str]
-    seed: int
-    command: list[str]
-    software: dict[str, str]
-    verdicts: list[Verdict]
-    changes: list[ChangeFigures]
-    twins: TwinFigures | None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ DONORS_KEPT = 200
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What the person who audits decides. ``changes``: names; empty means all."""
+    """What the person who audits decides.
+
+    ``changes``: names; empty means all. ``explained``: images whose explanations are looked at.
+    """
 
     data: Path
     out: Path
@@ -37,6 +40,7 @@ class AuditOptions:
     twins: Path | None = None
     changes: tuple[str, ...] = ()
     limit: int | None = None
+    explained: int = 0
     seed: int = 2025
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.evaluation.audit_figures import AuditReport, ChangeFigures, Proportion
+from pipeline.evaluation.audit_explanations import Distribution, ExplanationFigures
+from pipeline.evaluation.audit_figures import ChangeFigures, Proportion
+from pipeline.evaluation.audit_report import AuditReport
 from pipeline.evaluation.shortcuts import AS_IS
 from pipeline.labels import DISPLAY_NAMES, LABELS
 
@@ -29,6 +31,16 @@ COLUMNS = (
     "not stopped by a rule. *high, changed*: of the images that are high as they are, those that "
     "are called otherwise afterwards. *high, wrong*: of all images. Shares with 95 % Wilson "
     "intervals."
+)
+
+
+EXPLANATIONS = (
+    "Of images as they are, by true class: median and, in brackets, quartiles. *doubted*: less "
+    "than half of LIME's relevance lies on white cells. *Shares*: of the relevance. *deletion*: "
+    "mean probability of the label while the most relevant regions are hidden, low is good; "
+    "*insertion*: while they are shown, high is good. *stability*: share of LIME's top regions "
+    "that do not depend on its samples. *R²*: how far a sum over regions says what the network "
+    "says."
 )
 
 
@@ -58,6 +70,7 @@ def audit_page(report: AuditReport) -> str:
             "",
             *_without_cells(report.changes),
             *_twins(report),
+            *_explanations(report.explanations),
             "One example of every change is in `examples.png`. All figures, limits and versions "
             "are in `audit.json`.",
             "",
@@ -134,6 +147,34 @@ def _twins(report: AuditReport) -> list[str]:
     if twins.differing:
         lines += ["", f"Called otherwise: {', '.join(twins.differing)}."]
     return [*lines, ""]
+
+
+def _explanations(found: ExplanationFigures | None) -> list[str]:
+    if found is None:
+        return []
+    columns = [DISPLAY_NAMES[label] for label in LABELS]
+    counts = [str(found.images[label]) for label in LABELS]
+    doubted = [_counted(found.doubted_by_class[label]) for label in LABELS]
+    lines = [
+        "## Explanations",
+        "",
+        EXPLANATIONS,
+        "",
+        f"| figure | all | {' | '.join(columns)} |",
+        "|---|---|" + "---|" * len(columns),
+        f"| images | {sum(found.images.values())} | {' | '.join(counts)} |",
+        f"| doubted | {_share(found.doubted)} | {' | '.join(doubted)} |",
+    ]
+    for one in found.measures:
+        cells = [_quartiles(one.all), *(_quartiles(one.by_class[label]) for label in LABELS)]
+        lines.append(f"| {one.title} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _quartiles(found: Distribution | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.median:.2f} ({found.lower_quartile:.2f} to {found.upper_quartile:.2f})"
 
 
 def _share(one: Proportion) -> str:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.labels import DISPLAY_NAMES, LABELS
+from pipeline.labels import CLASS_COLOURS, DISPLAY_NAMES, LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Okabe and Ito 2008: told apart by every kind of colour vision.
-CLASS_COLOURS = dict(zip(LABELS, ("#009E73", "#E69F00", "#0072B2", "#CC79A7"), strict=True))
 _GREY = "#777777"
 _SHORT = {label: DISPLAY_NAMES[label].split(" ")[0] for label in LABELS}
 

@@ -24,10 +24,10 @@ from pipeline.types import ClassScores, FieldGeometry, FieldTile
 class Explainer:
     """Explains what a network says, image by image."""
 
-    def __init__(self, network: Network, *, samples: int) -> None:
+    def __init__(self, network: Network, *, samples: int, threads: int = 1) -> None:
         self._network = network
         self._samples = samples
-        self._scores_of = PerturbedScores(network)
+        self._scores_of = PerturbedScores(network, threads=threads)
 
     def __call__(
         self,

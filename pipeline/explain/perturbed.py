@@ -19,11 +19,13 @@ LARGEST_FIELD_OF_VIEW = 0.5
 class PerturbedScores:
     """A network that scores many versions of one image.
 
+    ``threads`` share the work where patches are shared, and change nothing but the time.
     ``reason``: why patches are not shared; None where they are.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, threads: int = 1) -> None:
         self._network = network
+        self._threads = threads
         self._local: LocalNetwork | None = None
         self.reason: str | None = None
         size = network.preprocessing.input_size
@@ -40,9 +42,10 @@ class PerturbedScores:
 
     def __call__(self, samples: Samples) -> np.ndarray:
         """Class scores of every sample, float64 ``(samples, classes)``."""
-        found = (
-            self._in_batches(samples) if self._local is None else scores_of(self._local, samples)
-        )
+        if self._local is None:
+            found = self._in_batches(samples)
+        else:
+            found = scores_of(self._local, samples, self._threads)
         return found.astype(np.float64)
 
     def _in_batches(self, samples: Samples) -> np.ndarray:

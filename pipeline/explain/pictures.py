@@ -20,7 +20,7 @@ from pipeline.results import LimeExplanation
 from pipeline.types import FieldTile, SmearImage
 
 #: Longest side of the picture of a field, in pixels.
-FIELD_SIDE = 640
+FIELD_SIDE = 544
 #: Pixels of a layer per pixel of the network input.
 LAYER_SCALE = 2
 

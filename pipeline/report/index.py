@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.labels import LABELS, Label
 from pipeline.report.names import patient_directory
-from pipeline.report.render import render
+from pipeline.report.render import data_uri, render
 from pipeline.report.words import CALL_MEANINGS, CALL_NAMES, reason_in_words
 from pipeline.results import (
     DISCLAIMER,
@@ -24,6 +24,9 @@ from pipeline.results import (
     Record,
     Share,
 )
+
+#: Picture of all images of the run among the references, beside the index.
+MAP_NAME = "latent_map.png"
 
 #: Order of the groups of the index; see ``attention_key``.
 Group = Literal["suspicious", "not_assessable", "benign_low", "benign_high"]
@@ -120,8 +123,13 @@ def attention_key(entry: IndexEntry) -> tuple[int, float, float, str]:
     return GROUPS.index(entry.group), -weight, -float(entry.failed), entry.patient
 
 
-def index_page(entries: Sequence[IndexEntry], run: RunSummary) -> str:
-    """``index.html``: run, totals and one row per patient with a link to the report."""
+def index_page(
+    entries: Sequence[IndexEntry], run: RunSummary, latent_map: bytes | None = None
+) -> str:
+    """``index.html``: run, totals and one row per patient with a link to the report.
+
+    ``latent_map``: the picture that lies beside the index as MAP_NAME.
+    """
     ordered = sorted(entries, key=attention_key)
     groups = {group: [entry for entry in ordered if entry.group == group] for group in GROUPS}
     return render(
@@ -140,6 +148,8 @@ def index_page(entries: Sequence[IndexEntry], run: RunSummary) -> str:
         synthetic=any(entry.synthetic for entry in ordered),
         links={entry.directory: report_link(entry) for entry in ordered},
         labels=LABELS,
+        latent_map=data_uri(latent_map),
+        map_name=MAP_NAME,
         in_words=reason_in_words,
         disclaimer=DISCLAIMER,
     )

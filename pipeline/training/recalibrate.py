@@ -10,6 +10,7 @@ from pipeline.analyse import Analyser
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.confidence import TARGET_ERROR, TARGET_MISSED
 from pipeline.errors import ConfigurationError
+from pipeline.latent_map import LatentMap
 from pipeline.references import UnchangedNetwork, additions_of, refuse_occupied
 from pipeline.results import AnalysisOptions
 from pipeline.threads import one_thread
@@ -69,8 +70,15 @@ def recalibrate_with_images(
     }
     tested = tested_sentence(record.name, training)
     record = record.model_copy(update={"training": training, "tested": tested})
-    network_file = UnchangedNetwork(bundle)
-    return write_bundle(out, network_file, bundle.references, model_card(record), record, part)
+    return write_bundle(
+        out,
+        UnchangedNetwork(bundle),
+        bundle.references,
+        model_card(record),
+        record,
+        part,
+        bundle.latent_map or LatentMap.fit(bundle.references),
+    )
 
 
 def _divide(bundle: Bundle, parts: Parts) -> Split:

@@ -19,6 +19,7 @@ from pipeline.classify import Network
 from pipeline.confidence import N_CLOSE, NEVER, Thresholds
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
+from pipeline.latent_map import LatentMap
 from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing, view_of
 from pipeline.results import AnalysisOptions
@@ -192,7 +193,11 @@ def _bundle(
     say("testing")
     record = _tested(record, Bundle(options.out, record, references), network, split, options)
     card = model_card(record)
-    return write_bundle(options.out, network.model, references, card, record, calibration)
+    say("mapping the references")
+    latent_map = LatentMap.fit(references)
+    return write_bundle(
+        options.out, network.model, references, card, record, calibration, latent_map
+    )
 
 
 def training_view(path: Path, preprocessing: Preprocessing) -> np.ndarray:

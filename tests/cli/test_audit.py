@@ -10,7 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import cli
-from tests.pipeline.evaluation.smears import bundle_of, looks_at_background, write_smears
+from pipeline.results import AnalysisOptions
+from tests.pipeline.evaluation.smears import (
+    bundle_of,
+    explained,
+    looks_at_background,
+    write_smears,
+)
 from tests.pipeline.evaluation.test_audit import table_of
 
 
@@ -22,7 +28,11 @@ def smears(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def screen(smears: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command with a model that looks at the background."""
-    monkeypatch.setattr("pipeline.analyse.open_analyser", lambda *_: looks_at_background)
+
+    def open_analyser(_: str, options: AnalysisOptions) -> Any:
+        return looks_at_background if options.explain == "none" else explained
+
+    monkeypatch.setattr("pipeline.analyse.open_analyser", open_analyser)
     monkeypatch.setattr("pipeline.bundle.load_bundle", lambda _: bundle_of())
     table = table_of(smears, tmp_path)
 
@@ -41,7 +51,8 @@ def test_every_verdict_is_a_line_and_progress_stays_apart(screen: Any, tmp_path:
     assert lines[0] == "UNKNOWN white cells erased: not measured"
     assert lines[3].startswith("UNKNOWN scale bar: 0.0% of decisions change")
     assert lines[-1] == f"All figures: {tmp_path / 'out' / 'AUDIT.md'}"
-    assert "6 of 6 judgements" in result.stderr
+    assert "8 of 8 judgements" in result.stderr
+    assert screen("--explained", "0", "--changes", "mirror").exit_code == 0
 
 
 def test_strict_fails_where_a_verdict_does(screen: Any) -> None:
@@ -56,6 +67,7 @@ def test_json_is_the_report(screen: Any) -> None:
     answer = json.loads(screen("--changes", "mirror", "--json").stdout)
     assert answer["model"]["name"] == "stub"
     assert answer["images"] == {"benign": 1, "early_b": 1, "pre_b": 0, "pro_b": 0}
+    assert answer["explanations"]["doubted"]["n"] == 2
 
 
 def test_a_wrong_change_is_said_before_the_model_is_loaded(screen: Any) -> None:

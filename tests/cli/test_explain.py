@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.explain import LAYERS
+from cli.explain import LAYERS, MAP
 from pipeline.samples import write_samples
 
 
@@ -46,7 +46,8 @@ def test_json_names_the_pictures(image: Path, tmp_path: Path) -> None:
     result = screen(image, "--out", tmp_path / "why", "--samples", 200, "--json")
     answer = json.loads(result.stdout)
     assert answer["explanations"]["lime"]["samples"] == 200
-    assert [Path(path).stem for path in answer["pictures"]] == list(LAYERS)
+    assert [Path(path).stem for path in answer["pictures"]] == [*LAYERS, *MAP]
+    assert len(answer["map_position"]["neighbours"]) == 5
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:

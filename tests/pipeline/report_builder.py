@@ -29,6 +29,7 @@ from pipeline.results import (
     ImageError,
     ImageResult,
     LimeExplanation,
+    MapPosition,
     ModelRecord,
     Neighbour,
     PatientReport,
@@ -101,6 +102,9 @@ def ok_image(
                 )
                 for n in range(tiles)
             ],
+        ),
+        map_position=MapPosition(
+            x=0.31, y=0.72, neighbours=[(0.2 + 0.05 * n, 0.7 + 0.01 * n) for n in range(5)]
         ),
         explanations=_explanations(label) if explained else None,
     )
@@ -232,7 +236,15 @@ def _explanations(label: Label) -> Explanations:
         ),
         mr_ssim=0.82,
         similarity=[SimilarityMap(id=f"{label}-0000", map=grey_png(np.eye(2, dtype=np.uint8)))],
-        pictures=["grad_cam", "score_cam", "similarity", "tile", "top_regions", "weights"],
+        pictures=[
+            "grad_cam",
+            "latent_map",
+            "score_cam",
+            "similarity",
+            "tile",
+            "top_regions",
+            "weights",
+        ],
     )
 
 

@@ -117,6 +117,8 @@ def test_patches_are_shared_and_change_nothing(network, shown):
     assert scores_of.reason is None
     samples = shown.samples(draw_patterns(shown.count, 77, 3))
     np.testing.assert_allclose(scores_of(samples), scores_of._in_batches(samples), atol=1e-6)
+    shared = PerturbedScores(network, threads=3)
+    np.testing.assert_array_equal(shared(samples), scores_of(samples))
 
 
 def test_deep_networks_are_evaluated_in_batches(network, tile, shown, monkeypatch):

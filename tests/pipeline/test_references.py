@@ -13,6 +13,7 @@ from pipeline.bundle import Bundle, BundleRecord, load_bundle, write_bundle
 from pipeline.calibration_part import CalibrationPart
 from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
+from pipeline.latent_map import LatentMap
 from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing
 from pipeline.references import (
@@ -145,9 +146,16 @@ def typicality(bundle: Bundle, part: CalibrationPart) -> list[bool]:
     return [case.neighbours.distance <= limit for case in part.cases(bundle.references)]
 
 
-def test_own_references_make_a_new_version_that_knows_them(bundle, images, tmp_path):
+def in_a_row(references: References) -> LatentMap:
+    """A map of references of one dimension, which has none of its own."""
+    places = np.linspace(0, 1, len(references.ids), dtype=np.float32)
+    return LatentMap(np.stack([places, places], axis=1), references.labels)
+
+
+def test_own_references_make_a_new_version_that_knows_them(bundle, images, tmp_path, monkeypatch):
     before = {path.name: path.read_bytes() for path in bundle.directory.iterdir()}
     said: list[str] = []
+    monkeypatch.setattr(LatentMap, "fit", in_a_row)
     found = read_own_images(images)
     new = add_references(
         bundle, found, tmp_path / "new", root=images, name="our lab", say=said.append
@@ -166,6 +174,8 @@ def test_own_references_make_a_new_version_that_knows_them(bundle, images, tmp_p
     ours = [name for name in new.references.ids if name.startswith("our lab/")]
     assert len(ours) == sum(counts.values())
     assert {one["name"] for one in sets_of(new)} == {"training set", "our lab"}
+    assert new.latent_map is not None
+    assert len(new.latent_map.points) == len(new.references.ids)
 
     own_part = new.load_calibration()
     rows = [row for row, source in enumerate(own_part.sources) if source == "our lab"]

@@ -130,6 +130,19 @@ def test_an_image_shows_its_pictures_and_cells(usual: PatientReport) -> None:
     assert [path.count("Z") for path in paths] == [8, 8, 1, 1, 9]
 
 
+def test_an_explained_image_is_shown_among_all_references_if_the_bundle_has_a_map() -> None:
+    image = ok_image()
+    assert image.explanations is not None
+    pictures = [name for name in image.explanations.pictures if name != "latent_map"]
+    explanations = image.explanations.model_copy(update={"pictures": pictures})
+    older = image.model_copy(update={"explanations": explanations})
+    unexplained = ok_image(explained=False)
+    words = "Map of the references, with image 1 joined to the 5 most similar ones"
+    assert [one["alt"] for one in parsed(report_on([image])).all("img")] == [words]
+    assert not parsed(report_on([older])).all("img")
+    assert not parsed(report_on([unexplained])).all("img")
+
+
 def test_outlines_are_in_the_pixels_of_the_original() -> None:
     page = parsed(report_on([ok_image(width=2592, height=1944)]))
     assert any(svg.get("viewbox") == "0 0 2592 1944" for svg in page.all("svg"))
@@ -185,7 +198,8 @@ def test_lost_pictures_are_said_to_be_missing() -> None:
     page = Page(report_page(report_on([ok_image()]), no_picture, None))
     assert page.all("image") == []
     assert "The picture of the field is not stored." in page.words
-    assert page.words.count("The picture is not stored.") == 5
+    # Five layers, and the map.
+    assert page.words.count("The picture is not stored.") == 6
 
 
 def test_bytes_that_are_no_picture_are_not_embedded() -> None:

@@ -25,6 +25,7 @@ from pipeline.results import (
     Confidence,
     Geometry,
     ImageAnalysis,
+    MapPosition,
     ModelRecord,
     Neighbour,
     Quality,
@@ -110,6 +111,7 @@ def judged(digest: str) -> ImageAnalysis:
             distance=number % 1000 / 3000,
             neighbours=[Neighbour(id=f"{label}/1.jpg", label=label, distance=0.1)],
         ),
+        map_position=MapPosition(x=number % 97 / 96, y=number % 89 / 88, neighbours=[(0.1, 0.2)]),
         cells=[cell],
         quality=Quality(focus=2.0, brightness=0.6, contrast=0.5, saturated=0.0, reasons=[]),
         geometry=Geometry(

@@ -4,18 +4,24 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import RetryableError
+from pipeline.labels import CLASS_COLOURS
+from pipeline.latent_map import LatentMap
+from pipeline.latent_picture import MARGIN, SIDE
 from pipeline.results import PatientReport
 from tests.worker.archives import Laboratory
 from tests.worker.test_process import work
-from worker import finalise, runs
+from worker import finalise, keys, runs
 from worker.finalise import write_reports
 
 
@@ -117,6 +123,38 @@ def test_a_result_that_was_lost_is_made_again(laboratory: Laboratory) -> None:
     work(laboratory, run)
     write_reports(laboratory.store, run, laboratory.out)
     assert laboratory.reports() == before
+
+
+def test_all_images_of_a_run_are_on_one_map_that_needs_no_bundle(laboratory: Laboratory) -> None:
+    laboratory.fill(2, 3)
+    run = work(laboratory)
+    places = np.linspace(0, 1, 40, dtype=np.float32).reshape(-1, 2)
+    file = laboratory.folder / "map.npz"
+    LatentMap(places, np.zeros(20, np.int8)).save(file)
+    laboratory.store.create(keys.latent_map(run), file.read_bytes())
+    shutil.rmtree(laboratory.bundle)
+    write_reports(laboratory.store, run, laboratory.out)
+    before = laboratory.reports()
+    picture = laboratory.out / "latent_map.png"
+    assert 'href="latent_map.png"' in (laboratory.out / "index.html").read_text()
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    for shown in (*report(laboratory, "P00").images, *report(laboratory, "P01").images):
+        at = shown.map_position
+        assert at is not None
+        assert shown.label is not None
+        row, column = (round(MARGIN + value * (SIDE - 2 * MARGIN)) for value in (at.y, at.x))
+        colour = CLASS_COLOURS[shown.label]
+        wanted = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+        assert np.abs(pixels[row, column] - wanted).max() < 30
+    write_reports(laboratory.store, run, laboratory.out)
+    assert laboratory.reports() == before
+
+
+def test_without_a_map_there_is_no_picture_and_no_link(laboratory: Laboratory) -> None:
+    laboratory.fill(1, 1)
+    assert "latent_map.png" not in finish(laboratory)
+    assert b"latent_map" not in (laboratory.out / "index.html").read_bytes()
 
 
 def test_reference_pictures_come_from_their_folder_only(laboratory: Laboratory) -> None:

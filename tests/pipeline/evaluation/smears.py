@@ -21,6 +21,7 @@ from pipeline.samples import FieldRecipe, SyntheticField, render_field
 from pipeline.samples.recipe import BLUE, EOSIN
 from pipeline.segment import segment
 from pipeline.segment.background import background_colour
+from tests.pipeline.report_builder import ok_image
 
 #: Benign smears have small white cells and blue stain, early ones large cells and eosin.
 FOLDERS: dict[str, Label] = {"benign": "benign", "early": "early_b"}
@@ -86,6 +87,18 @@ def looks_at_background(data: bytes) -> Said:
     """Decides by the colour of the empty slide, always sure."""
     red, _, blue = background_colour(decode(data).pixels)
     return said("benign" if blue > red else "early_b", [])
+
+
+def explained(data: bytes) -> Said:
+    """The same with explanations: the brighter the slide, the better; doubted where it is red."""
+    red, _, blue = background_colour(decode(data).pixels)
+    found = said("benign", ["background"] if red > blue else [])
+    example = ok_image().explanations
+    assert example is not None
+    share = float(blue) / 255
+    lime = example.lime.model_copy(update={"inside_white_cells": share, "stability": None})
+    explanations = example.model_copy(update={"lime": lime, "mr_ssim": share})
+    return Said(found.result.model_copy(update={"explanations": explanations}))
 
 
 def looks_at_cells(data: bytes) -> Said:

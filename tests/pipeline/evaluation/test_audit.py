@@ -20,12 +20,15 @@ from pipeline.evaluation.audit import (
     audit,
     chosen_changes,
 )
-from pipeline.evaluation.audit_figures import AuditReport, Proportion, held_against, needed
+from pipeline.evaluation.audit_explanations import MEASURES, Distribution
+from pipeline.evaluation.audit_figures import Proportion, held_against, needed
 from pipeline.evaluation.audit_images import AuditOptions, held_out, spread
+from pipeline.evaluation.audit_report import AuditReport
 from pipeline.training.data import LabelledImage
 from tests.pipeline.evaluation.smears import (
     Said,
     bundle_of,
+    explained,
     looks_at_background,
     looks_at_cells,
     said,
@@ -239,3 +242,72 @@ def test_a_verdict_never_hangs_on_one_image(hits: int, n: int, limit: float, wor
 
 def test_tighter_limits_need_more_images() -> None:
     assert [needed(limit) for limit in (0.05, 0.02, 0.01, 0.0)] == [20, 50, 100, 100]
+
+
+# --- explanations ---------------------------------------------------------------------------------
+
+
+def with_explanations(
+    smears: Path, out: Path, explain: Callable[[bytes], Said] | None, images: int = 40
+) -> AuditReport:
+    options = AuditOptions(
+        data=smears,
+        out=out,
+        splits=table_of(smears, out),
+        test_fold=0,
+        changes=("mirror",),
+        explained=images,
+    )
+    return audit(bundle_of(), looks_at_background, options, explain=explain)
+
+
+def test_the_figures_of_explanations_are_told_class_by_class(smears: Path, tmp_path: Path) -> None:
+    found = with_explanations(smears, tmp_path, explained).explanations
+    assert found is not None
+    assert found.images == {"benign": PER_CLASS, "early_b": PER_CLASS, "pre_b": 0, "pro_b": 0}
+    assert found.doubted_by_class["benign"].hits == 0
+    assert found.doubted_by_class["early_b"].hits == PER_CLASS
+    assert found.doubted.share == 0.5
+    measures = {one.measure: one for one in found.measures}
+    assert set(measures) == set(MEASURES)
+    ssim = measures["mr_ssim"]
+    assert ssim.all is not None
+    assert ssim.all.n == 2 * PER_CLASS
+    benign, early = ssim.by_class["benign"], ssim.by_class["early_b"]
+    assert benign is not None
+    assert early is not None
+    assert benign.median > early.median
+    assert ssim.by_class["pre_b"] is None
+    assert measures["stability"].all is None, "what no explanation has, has no distribution"
+    page = (tmp_path / PAGE_FILE).read_text()
+    assert f"| doubted | 50.0% (18.8% to 81.2%) | 0 of {PER_CLASS} | {PER_CLASS} of 3 |" in page
+    assert f"| MR-SSIM of Grad-CAM and Score-CAM | {ssim.all.median:.2f} (" in page
+
+
+def test_quartiles_are_those_of_the_defined_values() -> None:
+    found = Distribution.of([0.0, None, 1.0, 2.0, 4.0, None, 3.0])
+    assert found == Distribution(n=5, lower_quartile=1, median=2, upper_quartile=3)
+    assert Distribution.of([None]) is None
+
+
+def test_explanations_are_computed_once_and_only_if_wanted(smears: Path, tmp_path: Path) -> None:
+    calls: list[bytes] = []
+
+    def counted(data: bytes) -> Said:
+        calls.append(data)
+        return explained(data)
+
+    first = with_explanations(smears, tmp_path, counted, images=2)
+    assert len(calls) == 2
+    assert with_explanations(smears, tmp_path, counted, images=2) == first
+    assert len(calls) == 2
+    with_explanations(smears, tmp_path, counted, images=2 * PER_CLASS)
+    assert len(calls) == 2 * PER_CLASS, "the two are known"
+    assert with_explanations(smears, tmp_path, None).explanations is None
+    assert "## Explanations" not in (tmp_path / PAGE_FILE).read_text()
+
+
+def test_an_image_that_is_not_explained_is_named(smears: Path, tmp_path: Path) -> None:
+    report = with_explanations(smears, tmp_path, looks_at_background)
+    assert report.explanations is None
+    assert len(report.unreadable) == 2 * PER_CLASS
