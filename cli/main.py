@@ -17,6 +17,7 @@ from pipeline.errors import ScreenError
 COMMANDS = {
     "submit": "cli.submit:submit",
     "status": "cli.status:status",
+    "runs": "cli.runs:runs",
     "show": "cli.show:show",
     "explain": "cli.explain:explain",
     "resume": "cli.runs:resume",

@@ -12,6 +12,44 @@ from cli.output import DONE, print_json
 from worker.place import Place
 
 
+@click.command(epilog="Example: screen runs --out /data/reports")
+@out_option
+@json_option
+def runs(out: Path | Place, as_json: bool) -> None:
+    """List all runs, the one submitted last first.
+
+    `screen status` says more of each.
+    """
+    from worker.runs import is_cancelled, list_runs, progress
+    from worker.store import open_store
+
+    store = open_store(str(out))
+    answers: list[dict[str, Any]] = []
+    for run, time in list_runs(store):
+        state = progress(store, run)
+        answers.append(
+            {
+                "run_id": run.run_id,
+                "submitted": time.isoformat() if time else None,
+                "images": state.images,
+                "ok": state.ok,
+                "failed": state.failed,
+                "remaining": state.remaining,
+                "cancelled": is_cancelled(store, run),
+            }
+        )
+    if as_json:
+        print_json({"out": str(out), "runs": answers})
+        return
+    for answer in answers:
+        standing = "cancelled" if answer["cancelled"] else f"{answer['remaining']} to do"
+        when = (answer["submitted"] or "unknown")[:16].replace("T", " ")
+        click.echo(
+            f"{answer['run_id']}  {when}  {answer['images']} images, {answer['failed']} failed, "
+            + (standing if answer["remaining"] else "finished")
+        )
+
+
 @click.command(epilog="Examples: screen resume; screen resume 3fa9 --processes 4")
 @run_argument
 @work_options

@@ -51,7 +51,7 @@ class _Job:
         self.rests_until = 0.0
         self._patience = Patience()
 
-    def rest(self, error: ScreenError) -> None:
+    def rest(self, error: Exception) -> None:
         """Leave the run alone for a while; the others go on."""
         if isinstance(error, RetryableError):
             pause = self._patience.after(error, self.reconciler.settled)
@@ -132,7 +132,7 @@ class Feeder:
         try:
             if job.reconciler.step(share):
                 self._finish(job)
-        except (RetryableError, ConfigurationError) as error:
+        except Exception as error:  # noqa: BLE001 - one run's trouble must not end the others
             job.rest(error)
 
     def _finish(self, job: _Job) -> None:

@@ -235,3 +235,15 @@ def test_a_run_in_which_too_many_fail_says_why_it_was_stopped(screen: Screen) ->
     error = failing.json("submit", failing.slides, status=1)["error"]
     assert error["kind"] == "stopped"
     assert "200 of the last 200 images failed" in error["message"]
+
+
+def test_runs_are_listed_in_a_line_each(screen: Screen) -> None:
+    screen.add("P1/a.jpg")
+    first = screen.json("submit", screen.slides)["run_id"]
+    screen.add("P1/b.jpg")
+    second = screen.json("submit", screen.slides, "--no-wait")["run_id"]
+    lines = screen("runs").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [second, first]
+    assert lines[0].endswith("2 images, 0 failed, 2 to do")
+    assert lines[1].endswith("1 images, 0 failed, finished")
+    assert [one["remaining"] for one in screen.json("runs")["runs"]] == [2, 0]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.worker.archives import Laboratory, python, wait_until
 from tests.worker.test_reconcile import InlineEngine
+from worker import feed as module
 from worker import keys, runs
 from worker.feed import Feeder, feed
 from worker.records import RunRecord
@@ -149,3 +150,23 @@ def test_the_service_stops_when_it_is_told_to(laboratory: Laboratory) -> None:
     assert list(store.list("lease/")) == []
     assert list(store.list("attempts/")) == []
     assert 0 < runs.progress(store, run).remaining < 30
+
+
+def test_an_unexpected_fault_of_one_run_keeps_no_other_back(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, good = with_run(laboratory, "A", 2), with_run(laboratory, "B", 2)
+    real = module.write_reports
+
+    def write(store: object, run: RunRecord, *given: object, **more: object) -> object:
+        if run.run_id == odd.run_id:
+            raise ZeroDivisionError
+        return real(store, run, *given, **more)
+
+    monkeypatch.setattr(module, "write_reports", write)
+    engine = InlineEngine(laboratory, **QUICK)
+    feeder = Feeder([laboratory.out], engine, settings=engine.settings)
+    store = laboratory.store
+    wait_until(lambda: feeder.step() or store.exists(keys.reported(good.run_id)), 20, "the other")
+    assert not store.exists(keys.reported(odd.run_id))
+    feeder.close()
