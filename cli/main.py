@@ -25,6 +25,7 @@ COMMANDS = {
     "cancel": "cli.runs:cancel",
     "purge": "cli.purge:purge",
     "feed": "cli.feed:feed",
+    "watch": "cli.watch:watch",
     "worker": "cli.worker:worker",
     "health": "cli.health:health",
     "doctor": "cli.doctor:doctor",

@@ -38,6 +38,7 @@ from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.runs import RowOutcome, forget_outcome, outcomes
 from worker.store import Store
+from worker.watch import is_newest
 
 #: Distributions whose versions decide about the numbers.
 _SOFTWARE = (
@@ -83,10 +84,14 @@ def write_reports(
     placed: list[PlacedImage] = []
     lost = 0
     by_patient = groupby(outcomes(store, run), key=lambda one: one.row.patient)
+    superseded = 0
     for patient, rows in by_patient:
         telemetry.turn(run.run_id)
         finished = _finished(rows)
         if finished is None:
+            continue
+        if not is_newest(store, run, patient):
+            superseded += 1
             continue
         images = []
         for position, row, outcome in finished:
@@ -99,23 +104,44 @@ def write_reports(
             continue
         report = _report(patient, images, run, software)
         _write_patient(store, publisher, report, images, _references(reference_images))
-        entries.append(index_entry(report))
+        entry = index_entry(report)
+        if run.partial:
+            store.replace(keys.entry(run.root, patient), canonical_bytes(entry))
+        entries.append(entry)
         placed += _placed(report)
-    publisher.write("summary.csv", summary_csv(entries))
-    latent_map = _draw_map(store, run, placed)
-    if latent_map is not None:
-        publisher.write(MAP_NAME, latent_map)
-    page = index_page(entries, _summary(run, software), latent_map)
-    publisher.write("index.html", page.encode())
+    _write_index(store, publisher, run, entries, placed, software)
     publisher.close()
     if lost:
         raise RetryableError(
             f"{lost} stored results were missing or damaged and have to be made anew; "
             "run `screen resume`"
         )
-    if len(entries) == run.patients:
+    if len(entries) + superseded == run.patients:
         store.create(keys.reported(run.run_id), canonical_bytes({}))
     return entries
+
+
+def _write_index(
+    store: Store,
+    publisher: Publisher,
+    run: RunRecord,
+    entries: list[IndexEntry],
+    placed: list[PlacedImage],
+    software: dict[str, str],
+) -> None:
+    """The overview: of the run's patients, or of all patients of an archive that is watched."""
+    summary = _summary(run, software)
+    latent_map = None if run.partial else _draw_map(store, run, placed)
+    if run.partial:
+        found = (store.read(key) for key in store.list(keys.entries(run.root)))
+        entries = [IndexEntry.model_validate_json(data) for data in found if data is not None]
+        entries.sort(key=lambda entry: entry.patient)
+        totals = {"patients": len(entries), "images": sum(entry.images for entry in entries)}
+        summary = summary.model_copy(update=totals)
+    publisher.write("summary.csv", summary_csv(entries))
+    if latent_map is not None:
+        publisher.write(MAP_NAME, latent_map)
+    publisher.write("index.html", index_page(entries, summary, latent_map).encode())
 
 
 def software_versions() -> dict[str, str]:
@@ -187,9 +213,29 @@ def _write_patient(
                 file_name = f"{number:03}-{name.removesuffix('.png')}.png"
                 publisher.write(f"{folder}/pictures/{file_name}", data)
                 kept.add(file_name)
+    data = canonical_bytes(report)
+    _keep_earlier(publisher, folder, data)
     publisher.write(f"{folder}/report.html", report_page(report, picture, references).encode())
-    publisher.write(f"{folder}/report.json", canonical_bytes(report))
+    publisher.write(f"{folder}/report.json", data)
     publisher.remove_others(f"{folder}/pictures", kept)
+
+
+def _keep_earlier(publisher: Publisher, folder: str, data: bytes) -> None:
+    """Keep a report that is about to be replaced by another: somebody may have acted on it.
+
+    Called again after an interruption it finds the same report, and keeps it once.
+    """
+    before = publisher.read(f"{folder}/report.json")
+    if before is None or before == data:
+        return
+    kept = sorted(publisher.folders(f"{folder}/revisions"))
+    if kept and publisher.read(f"{folder}/revisions/{kept[-1]}/report.json") == before:
+        return
+    number = f"{int(kept[-1]) + 1 if kept else 1:03}"
+    page = publisher.read(f"{folder}/report.html")
+    if page is not None:
+        publisher.write(f"{folder}/revisions/{number}/report.html", page)
+    publisher.write(f"{folder}/revisions/{number}/report.json", before)
 
 
 def _placed(report: PatientReport) -> Iterator[PlacedImage]:

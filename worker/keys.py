@@ -14,7 +14,10 @@
     cancelled/<run>.json                      nothing more is to be done, and why
     priority/<run>.json                       how urgent the run is, where that was said
     reported/<run>.json                       the reports of all its patients were written
-    lease/<run>.json                          who feeds the run
+    lease/<run>.json                          who feeds the run; lease/watch-<source>.json: who
+                                              watches the source
+    watched/<source>/<patient key>.json       which run holds the newest list of a patient's images
+    entries/<root>/<patient key>.json         what the index says of a patient
     attempts/<run>/<shard>/<row>-<token>.json left behind by a worker that died at the row
     log/...                                   times and hosts; nothing is ever computed from it
 """
@@ -135,6 +138,26 @@ def reported(run_id: str) -> str:
 def lease(run_id: str) -> str:
     """Who feeds the run."""
     return f"lease/{run_id}.json"
+
+
+def watch_lease(source: str) -> str:
+    """Who watches the source, a URI."""
+    return f"lease/watch-{digest(source)[:20]}.json"
+
+
+def watched(source: str, patient: str) -> str:
+    """The newest list of a patient's images in a watched source."""
+    return f"watched/{digest(source)[:20]}/{digest(patient)}.json"
+
+
+def entries(root: str) -> str:
+    """Folder of what the index says of the patients of an archive."""
+    return f"entries/{digest(root)[:20]}/"
+
+
+def entry(root: str, patient: str) -> str:
+    """What the index says of a patient."""
+    return f"{entries(root)}{digest(patient)}.json"
 
 
 def submitted(run_id: str) -> str:

@@ -1,7 +1,7 @@
-"""Who feeds a run: one at a time, as far as possible, because more is work for nothing.
+"""Who feeds a run, or watches a source: one at a time, because more is work for nothing.
 
 Nothing depends on it being exact. Two that feed the same run at once hand rows out twice, and the
-store ends up with one result of each.
+store ends up with one result of each; two that watch the same source submit the same runs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from uuid import uuid4
 from pydantic import Field, ValidationError
 
 from pipeline.canonical import canonical_bytes
-from worker import keys
 from worker.machine import ProcessMark
-from worker.records import RunRecord
 from worker.store import Store
 
 #: A holder that has not renewed its lease for so many of its periods has lost it.
@@ -29,15 +27,15 @@ class _Holder(ProcessMark):
 
 
 class Lease:
-    """This process's claim to feed a run.
+    """This process's claim; ``key``: where it is written down.
 
     Whether another's is stale is judged by how long it stays the same while it is watched, so that
     no clock of another machine matters.
     """
 
-    def __init__(self, store: Store, run: RunRecord, *, renew_seconds: float) -> None:
+    def __init__(self, store: Store, key: str, *, renew_seconds: float) -> None:
         self._store = store
-        self._key = keys.lease(run.run_id)
+        self._key = key
         self._renew_seconds = renew_seconds
         self._mine = _Holder(**dict(ProcessMark.mine()), token=uuid4().hex, renewals=0)
         self._held = False

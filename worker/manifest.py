@@ -41,8 +41,11 @@ def freeze(
     options: AnalysisOptions,
     ignored: int,
     latent_map: bytes | None = None,
+    partial: bool = False,
 ) -> RunRecord:
     """Freeze the rows into a run; the same content gives the same run.
+
+    ``partial``: other runs hold the other patients of the archive.
 
     ``latent_map``: file of the bundle's map of references, so that reports can be drawn without the
     bundle. The run's record is written last: a freeze that was killed has left nothing that counts.
@@ -61,6 +64,7 @@ def freeze(
         "root": root,
         "bundle": model.bundle_digest,
         "options": options.model_dump(mode="json"),
+        **({"partial": True} if partial else {}),
     }
     run = RunRecord(
         schema_version=SCHEMA_VERSION,
@@ -74,6 +78,7 @@ def freeze(
         ignored=ignored,
         shards=-(-len(lines) // keys.SHARD_ROWS),
         manifest_digest=manifest_digest,
+        partial=partial,
     )
     for shard in range(run.shards):
         first = shard * keys.SHARD_ROWS

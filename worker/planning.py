@@ -30,6 +30,10 @@ from worker.place import Place
 from worker.records import ManifestRow
 
 
+class EmptyArchiveError(ConfigurationError):
+    """There is no image in the archive."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What will be screened. ``files`` and ``patients`` belong together, sorted by both.
@@ -47,15 +51,20 @@ class Plan:
     def rows(self) -> Iterator[ManifestRow]:
         """The manifest's rows; made one by one, as there may be a million."""
         for file, patient in zip(self.files, self.patients, strict=True):
-            source, raw = source_of(file.path)
-            yield ManifestRow(
-                source=source,
-                raw=raw,
-                patient=patient,
-                size=file.size,
-                version=file.version,
-                refused=file.refused,
-            )
+            yield manifest_row(file, patient)
+
+
+def manifest_row(file: Listed, patient: str) -> ManifestRow:
+    """The row of a listed file."""
+    source, raw = source_of(file.path)
+    return ManifestRow(
+        source=source,
+        raw=raw,
+        patient=patient,
+        size=file.size,
+        version=file.version,
+        refused=file.refused,
+    )
 
 
 def plan(
@@ -167,7 +176,7 @@ def _assigned(root: Path | Place, listing: Listing, rule: PatientRule) -> Plan:
     if unassigned:
         raise ConfigurationError(_no_patient(unassigned, rule))
     if not assigned:
-        raise ConfigurationError(_nothing_found(root, listing))
+        raise EmptyArchiveError(_nothing_found(root, listing))
     assigned.sort(key=lambda one: one[:2])
     return Plan(
         root=root,

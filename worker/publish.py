@@ -35,6 +35,14 @@ class Publisher(Protocol):
         """Make the file's content this."""
         ...
 
+    def read(self, name: str) -> bytes | None:
+        """What was written before; None if there is nothing."""
+        ...
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder."""
+        ...
+
     def remove_others(self, folder: str, kept: set[str]) -> None:
         """Remove pictures of a report that was replaced."""
         ...
@@ -56,8 +64,9 @@ def read_published(out: Path | Place, name: str) -> bytes | None:
 
         return s3.read(out, f"{out.prefix}{name}")
     try:
-        return (out / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        # A pipe of that name would wait for ever.
+        return (out / name).read_bytes() if (out / name).is_file() else None
+    except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_error(out / name, error) from error
@@ -103,6 +112,14 @@ class DirectoryPublisher:
         except OSError as error:
             raise storage_error(self._out, error) from error
 
+    def read(self, name: str) -> bytes | None:
+        """What was written before; None if there is nothing."""
+        return read_published(self._out, name)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder."""
+        return published_folders(self._out, folder)
+
     def remove_others(self, folder: str, kept: set[str]) -> None:
         """Remove pictures of a report that was replaced."""
         try:
@@ -147,6 +164,14 @@ class BucketPublisher:
                 Metadata={s3.DIGEST: hashlib.sha256(data).hexdigest()},
                 **s3.put_options(),
             )
+
+    def read(self, name: str) -> bytes | None:
+        """What was written before; None if there is nothing."""
+        return read_published(self._place, name)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder."""
+        return published_folders(self._place, folder)
 
     def remove_others(self, folder: str, kept: set[str]) -> None:
         """Remove pictures of a report that was replaced."""

@@ -144,7 +144,8 @@ class Reconciler:
         self._engine = engine
         self._settings = settings
         self._on_progress = on_progress
-        self._lease = Lease(store, run, renew_seconds=settings.reconcile_seconds)
+        seconds = settings.reconcile_seconds
+        self._lease = Lease(store, keys.lease(run.run_id), renew_seconds=seconds)
         self._breaker = Breaker(settings.failed_share)
         self._allowance = Allowance(settings.megabytes_per_second)
         self._pending: deque[int] = deque()

@@ -43,6 +43,11 @@ class RunRecord(Record):
     ignored: int = Field(description="files that are no images, not part of the run")
     shards: int
     manifest_digest: str
+    partial: bool = Field(
+        default=False,
+        description="it holds some patients of an archive that is watched; the others are in other "
+        "runs, and one of them may hold a newer list of a patient's images",
+    )
 
 
 class Outcome(Record):

@@ -34,7 +34,7 @@ def held_by(store: Store, run: RunRecord, **changes: object) -> None:
 
 
 def test_one_has_it_and_the_next_gets_it(opened: Store, run: RunRecord) -> None:
-    first, second = (Lease(opened, run, renew_seconds=QUICK) for _ in range(2))
+    first, second = (Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK) for _ in range(2))
     assert first.hold()
     assert not second.hold()
     first.release()
@@ -45,7 +45,7 @@ def test_one_has_it_and_the_next_gets_it(opened: Store, run: RunRecord) -> None:
 
 
 def test_it_stays_with_who_renews_it(opened: Store, run: RunRecord) -> None:
-    first, second = (Lease(opened, run, renew_seconds=QUICK) for _ in range(2))
+    first, second = (Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK) for _ in range(2))
     for _ in range(20):
         assert first.hold()
         assert not second.hold()
@@ -56,7 +56,7 @@ def test_it_is_lost_by_who_stops_renewing_whatever_the_clocks_say(
     opened: Store, run: RunRecord
 ) -> None:
     held_by(opened, run)
-    lease = Lease(opened, run, renew_seconds=QUICK)
+    lease = Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK)
     assert not lease.hold()
     time.sleep(QUICK * 3)
     assert not lease.hold()
@@ -69,21 +69,21 @@ def test_it_is_lost_by_who_stops_renewing_whatever_the_clocks_say(
 
 def test_that_of_a_process_that_is_gone_is_free(opened: Store, run: RunRecord) -> None:
     held_by(opened, run, machine=this_machine(), process=2**22 - 1)
-    assert Lease(opened, run, renew_seconds=QUICK).hold()
+    assert Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK).hold()
     parent = os.getppid()
     held_by(
         opened, run, machine=this_machine(), process=parent, started=process_start(parent) or ""
     )
-    assert not Lease(opened, run, renew_seconds=QUICK).hold()
+    assert not Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK).hold()
 
 
 def test_half_a_lease_is_none(opened: Store, run: RunRecord) -> None:
     opened.replace(keys.lease(run.run_id), b'{"machine": "half')
-    assert Lease(opened, run, renew_seconds=QUICK).hold()
+    assert Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK).hold()
 
 
 def test_releasing_takes_nothing_from_another(opened: Store, run: RunRecord) -> None:
-    lease = Lease(opened, run, renew_seconds=QUICK)
+    lease = Lease(opened, keys.lease(run.run_id), renew_seconds=QUICK)
     assert lease.hold()
     held_by(opened, run)
     lease.release()

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import RetryableError
 from tests.worker.archives import Laboratory, make_laboratory, submit_process
 from tests.worker.test_attempts import leave
-from worker import breaker, reconcile, runs
+from worker import breaker, keys, reconcile, runs
 from worker.engines import Settled
 from worker.lease import Lease
 from worker.process import open_analyser, process_row
@@ -367,7 +367,7 @@ def test_a_run_that_another_feeds_is_looked_on_at_and_taken_over(
     monkeypatch.setattr(reconcile, "_LOOK_ON_SECONDS", 0.05)
     laboratory.fill(1, 10)
     run, store = laboratory.freeze(), laboratory.store
-    other = Lease(store, run, renew_seconds=0.001)
+    other = Lease(store, keys.lease(run.run_id), renew_seconds=0.001)
     assert other.hold()
     engine = InlineEngine(laboratory, **QUICK)
     seen: list[Progress] = []

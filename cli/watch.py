@@ -1,0 +1,133 @@
+"""``screen watch``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cli.options import (
+    PlaceType,
+    bundle_option,
+    log_format_option,
+    log_level_option,
+    out_option,
+)
+from worker.place import Place
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  screen watch ./incoming/ --out ./reports
+  screen watch s3://laboratory/incoming --out s3://laboratory/reports --quiet 1800
+"""
+)
+@click.argument("source", type=PlaceType(file_okay=False), metavar="SOURCE")
+@out_option
+@bundle_option
+@click.option(
+    "--patients",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CSV",
+    help="As for `screen submit`.",
+)
+@click.option("--patient-pattern", metavar="RE", help="As for `screen submit`.")
+@click.option(
+    "--explain",
+    type=click.Choice(["all", "flagged", "none"]),
+    default="all",
+    show_default=True,
+    help="Which images to explain.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two looks at everything that is there.",
+)
+@click.option(
+    "--still",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A patient whose folder says that all images are there (_complete, _manifest.csv) is "
+    "taken once nothing has changed for so long.",
+)
+@click.option(
+    "--quiet",
+    type=click.FloatRange(min=0),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Any other patient is taken once nothing has changed for so long.",
+)
+@click.option(
+    "--queue",
+    metavar="URL",
+    help="SQS queue of the bucket's events: look as soon as something is told of.",
+)
+@log_level_option
+@log_format_option
+def watch(
+    source: Path | Place,
+    out: Path | Place,
+    bundle: Path | None,
+    patients: Path | None,
+    patient_pattern: str | None,
+    explain: str,
+    every: float,
+    still: float,
+    quiet: float,
+    queue: str | None,
+    log_level: str,
+    log_format: str | None,
+) -> None:
+    """Submit what arrives in a folder or bucket, patient by patient.
+
+    Until it is told to stop; `screen feed`, or a worker with --feed, does the work. Everything that
+    is there is looked at again and again, so that nothing is missed that came while nobody watched.
+    Nothing in SOURCE is changed.
+    """
+    from pipeline.bundle import default_bundle, read_latent_map, read_model_record
+    from pipeline.results import AnalysisOptions
+    from worker import logs
+    from worker.planning import Plan, plan
+    from worker.settings import load_settings
+    from worker.store import open_store
+    from worker.watch import Waits, Watcher
+    from worker.watch import watch as watch_source
+
+    settings = load_settings(bundle=bundle, log_format=log_format)
+    logs.configure(settings.log_format, log_level.upper())
+    directory = (settings.bundle or default_bundle()).resolve()
+    source = source.resolve() if isinstance(source, Path) else source
+    store = open_store(str(out), create=True)
+    watcher = Watcher(
+        source,
+        store,
+        model=read_model_record(directory),
+        bundle=str(directory),
+        options=AnalysisOptions.model_validate({"explain": explain}),
+        waits=Waits(still, quiet),
+        latent_map=read_latent_map(directory),
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pause: Callable[[float], object] = stop.wait
+    if queue is not None:
+        from worker.notifications import Notifications
+
+        pause = Notifications(queue, stop).wait
+
+    def list_source() -> Plan:
+        return plan(source, patients=patients, pattern=patient_pattern, leave_out=out)
+
+    watch_source(source, store, watcher, list_source, every_seconds=every, pause=pause, stop=stop)

@@ -1,0 +1,236 @@
+"""Watching a folder or a place in a bucket: images that arrive become runs by themselves.
+
+Listing is the truth: every pass looks at everything that is there, so that nothing is missed that
+came while nobody watched, and nothing depends on a notification. What a source looked like is
+remembered for as long as the process lives; what was submitted is known from the store.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from pipeline.canonical import canonical_bytes, digest
+from pipeline.errors import ConfigurationError, RetryableError, ScreenError
+from pipeline.results import AnalysisOptions, ModelRecord, Record
+from worker import keys, logs
+from worker.lease import Lease
+from worker.manifest import freeze, iterate_rows, read_run
+from worker.patients import FILE_COLUMN, ROOT_PATIENT
+from worker.place import Place
+from worker.planning import EmptyArchiveError, Plan
+from worker.publish import read_published
+from worker.records import ManifestRow, RunRecord
+from worker.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: A file of this name in a patient's folder: nothing more is to come.
+MARKER = "_complete"
+
+#: A table of this name in a patient's folder, with a column ``file``: what is to come.
+EXPECTED = "_manifest.csv"
+
+Rows = tuple[ManifestRow, ...]
+
+
+class Watched(Record):
+    """Which run holds the newest list of a patient's images."""
+
+    run_id: str
+    rows: str = Field(description="digest of the list")
+    revision: int = Field(ge=1, description="how often the list was submitted")
+
+
+class Waits(NamedTuple):
+    """How long a patient's images must have stayed as they are, in seconds."""
+
+    #: Where a marker or a table says that all are there.
+    still: float
+    #: Where nothing says so.
+    quiet: float
+
+
+class _Seen(NamedTuple):
+    """A patient's images as they were listed, and since when they have been so."""
+
+    rows: Rows
+    since: float
+
+
+class Watcher:
+    """One source, and what was seen of it."""
+
+    def __init__(
+        self,
+        source: Path | Place,
+        store: Store,
+        *,
+        model: ModelRecord,
+        bundle: str,
+        options: AnalysisOptions,
+        waits: Waits,
+        latent_map: bytes | None = None,
+    ) -> None:
+        self._source = source
+        self._root = source.as_uri()
+        self._store = store
+        self._model = model
+        self._bundle = bundle
+        self._options = options
+        self._latent_map = latent_map
+        self._waits = waits
+        self._seen: dict[str, _Seen] = {}
+
+    def take_in(self, planned: Plan) -> RunRecord | None:
+        """Look at a listing of the whole source; the run of the patients that are complete now."""
+        now = time.monotonic()
+        listed = _by_patient(planned.rows())
+        self._seen = {
+            patient: self._observed(patient, rows, now) for patient, rows in listed.items()
+        }
+        due = {
+            patient: seen.rows
+            for patient, seen in self._seen.items()
+            if now - seen.since >= self._wait(patient, seen.rows)
+        }
+        return self._submit(due)
+
+    def _observed(self, patient: str, rows: Rows, now: float) -> _Seen:
+        before = self._seen.get(patient)
+        return before if before is not None and before.rows == rows else _Seen(rows, now)
+
+    def _wait(self, patient: str, rows: Rows) -> float:
+        """How long the images must have stayed as they are."""
+        folder = "" if patient == ROOT_PATIENT else f"{patient}/"
+        if not all(row.source.startswith(folder) for row in rows):
+            # Patients are no folders here: there is no place for a marker.
+            return self._waits.quiet
+        if read_published(self._source, f"{folder}{MARKER}") is not None:
+            return self._waits.still
+        table = read_published(self._source, f"{folder}{EXPECTED}")
+        if table is None:
+            return self._waits.quiet
+        missing = _names(table) - {row.source.removeprefix(folder) for row in rows}
+        return float("inf") if missing else self._waits.still
+
+    def _submit(self, due: Mapping[str, Rows]) -> RunRecord | None:
+        """Freeze what is new of it into a run."""
+        rows: list[ManifestRow] = []
+        records: dict[str, Watched] = {}
+        for patient, listed in due.items():
+            before = self._before(patient)
+            whole = _together(self._rows_of(before, patient), listed)
+            found = digest([row.model_dump(mode="json") for row in whole])
+            if before is not None and before.rows == found:
+                continue
+            rows += whole
+            revision = 1 if before is None else before.revision + 1
+            records[patient] = Watched(run_id="", rows=found, revision=revision)
+        if not rows:
+            return None
+        run = freeze(
+            self._store,
+            rows,
+            root=self._root,
+            bundle=self._bundle,
+            model=self._model,
+            options=self._options,
+            ignored=0,
+            latent_map=self._latent_map,
+            partial=True,
+        )
+        for patient, record in records.items():
+            named = record.model_copy(update={"run_id": run.run_id})
+            self._store.replace(keys.watched(self._root, patient), canonical_bytes(named))
+        logger.info("run %s: %d images of %d patients", run.run_id, run.images, run.patients)
+        return run
+
+    def _before(self, patient: str) -> Watched | None:
+        data = self._store.read(keys.watched(self._root, patient))
+        return None if data is None else Watched.model_validate_json(data)
+
+    def _rows_of(self, before: Watched | None, patient: str) -> Rows:
+        """What was submitted of the patient last."""
+        if before is None:
+            return ()
+        run = read_run(self._store, before.run_id)
+        return tuple(row for _, row in iterate_rows(self._store, run) if row.patient == patient)
+
+
+def is_newest(store: Store, run: RunRecord, patient: str) -> bool:
+    """Whether no later run holds a newer list of the patient's images."""
+    if not run.partial:
+        return True
+    data = store.read(keys.watched(run.root, patient))
+    return data is None or Watched.model_validate_json(data).run_id == run.run_id
+
+
+def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
+    found: dict[str, list[ManifestRow]] = {}
+    for row in rows:
+        found.setdefault(row.patient, []).append(row)
+    return {patient: tuple(those) for patient, those in found.items()}
+
+
+def _together(before: Rows, listed: Rows) -> Rows:
+    """What is there now, and what was there: an image that was judged stays in the report.
+
+    One that lies under another name now (same size, same version) is the same image, and one that
+    was replaced under its name is gone.
+    """
+    present = {row.source for row in listed}
+    moved = {(row.size, row.version) for row in listed}
+    gone = [
+        row for row in before if row.source not in present and (row.size, row.version) not in moved
+    ]
+    return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
+
+
+def _names(table: bytes) -> set[str]:
+    """What a table says is to come. Raises ConfigurationError where it says nothing."""
+    reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig", "replace")))
+    if FILE_COLUMN not in (reader.fieldnames or ()):
+        raise ConfigurationError(f"{EXPECTED} has no column {FILE_COLUMN!r}")
+    return {row[FILE_COLUMN].strip() for row in reader if row[FILE_COLUMN]}
+
+
+def watch(
+    source: Path | Place,
+    store: Store,
+    watcher: Watcher,
+    list_source: Callable[[], Plan],
+    *,
+    every_seconds: float,
+    pause: Callable[[float], object],
+    stop: threading.Event,
+) -> None:
+    """Look at the source again and again until told to stop.
+
+    ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
+    watch the same source one looks, and another goes on when it is gone.
+    """
+    lease = Lease(store, keys.watch_lease(source.as_uri()), renew_seconds=every_seconds / 2)
+    try:
+        while not stop.is_set():
+            try:
+                if lease.hold():
+                    watcher.take_in(list_source())
+            except EmptyArchiveError:
+                # Before the first image, and after the last was moved away.
+                logger.debug("nothing is there yet")
+            except ScreenError as error:
+                logger.error("the source cannot be looked at now: %s", logs.cause(error))
+            pause(every_seconds)
+    finally:
+        with suppress(RetryableError):
+            lease.release()
