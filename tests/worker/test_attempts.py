@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, python
 from pipeline.canonical import canonical_bytes
-from tests.worker.archives import Laboratory, python
 from worker import attempts, keys
 from worker.attempts import ALONE, AMONG_OTHERS, Marker, Standing, TimedOutError, standing
 from worker.machine import process_start, this_machine

@@ -15,9 +15,9 @@ import pytest
 from celery.exceptions import Reject
 from pydantic import ValidationError
 
+from benchmarks.rig.laboratory import WORK, Laboratory, python, submit_process, wait_until
+from benchmarks.rig.redis_server import RedisServer, find_redis_server
 from pipeline.errors import RetryableError
-from tests.redis_server import RedisServer, find_redis_server
-from tests.worker.archives import WORK, Laboratory, python, submit_process, wait_until
 from worker import runs, tasks
 from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
@@ -39,7 +39,7 @@ def worker_process(server: RedisServer, **environment: str) -> subprocess.Popen[
     given = {
         **LIMITS,
         "SCREEN_BROKER_URL": server.url,
-        "SCREEN_ANALYSER": "tests.worker.stubs:open_analyser",
+        "SCREEN_ANALYSER": "benchmarks.rig.stubs:open_analyser",
         "SCREEN_PROCESSES": "1",
         **environment,
     }
@@ -411,7 +411,7 @@ def test_a_worker_with_another_model_returns_the_message(
     laboratory.fill(1, 1)
     run = laboratory.freeze()
     monkeypatch.setattr(tasks, "_RETURN_SECONDS", 0)
-    monkeypatch.setenv("SCREEN_ANALYSER", "tests.worker.stubs:open_analyser")
+    monkeypatch.setenv("SCREEN_ANALYSER", "benchmarks.rig.stubs:open_analyser")
     tasks._settings.cache_clear()
     (laboratory.bundle / "digest").write_text("e" * 64)
     with pytest.raises(Reject) as caught:

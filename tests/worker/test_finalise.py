@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.errors import RetryableError
 from pipeline.labels import CLASS_COLOURS
 from pipeline.latent_map import LatentMap
 from pipeline.latent_picture import MARGIN, SIDE
 from pipeline.results import PatientReport
-from tests.worker.archives import Laboratory
 from tests.worker.test_process import work
 from worker import finalise, keys, runs
 from worker.finalise import write_reports

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, make_laboratory, submit_process, wait_until
 from pipeline.errors import ConfigurationError
-from tests.worker.archives import Laboratory, make_laboratory, submit_process, wait_until
 from worker import runs
 from worker.engines.local import LocalEngine
 from worker.finalise import write_reports

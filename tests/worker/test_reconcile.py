@@ -8,8 +8,8 @@ from typing import Self
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, make_laboratory, submit_process
 from pipeline.errors import RetryableError
-from tests.worker.archives import Laboratory, make_laboratory, submit_process
 from tests.worker.test_attempts import leave
 from worker import breaker, reconcile, runs
 from worker.engines import Settled
