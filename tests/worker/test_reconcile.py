@@ -165,6 +165,33 @@ def test_a_row_whose_worker_died_is_handed_out_again(laboratory: Laboratory) -> 
     assert complete(laboratory, OneLostEngine(laboratory, **QUICK), run).ok == 1
 
 
+class StandingEngine(InlineEngine):
+    """Holds rows that nobody works at."""
+
+    def wait(self, seconds: float) -> list[int]:
+        time.sleep(min(seconds, 0.02))
+        return []
+
+
+def test_a_row_whose_worker_died_waits_once_while_there_is_no_other(
+    laboratory: Laboratory,
+) -> None:
+    """Copies would all be worked at as soon as there are workers again."""
+    laboratory.fill(1, 1)
+    run = laboratory.freeze()
+    leave(laboratory.store, run, 0)
+    engine = StandingEngine(laboratory, **QUICK)
+
+    def stop(state: Progress) -> None:
+        if time.monotonic() > until:
+            raise KeyboardInterrupt
+
+    until = time.monotonic() + 1
+    with pytest.raises(KeyboardInterrupt):
+        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    assert engine.handed == [0, 0]
+
+
 def test_a_row_that_somebody_is_at_is_not_handed_out_again(laboratory: Laboratory) -> None:
     laboratory.fill(1, 1)
     run = laboratory.freeze()
