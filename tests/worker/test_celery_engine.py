@@ -12,13 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
 from benchmarks.rig.laboratory import WORK, Laboratory, python, submit_process, wait_until
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from benchmarks.rig.stubs import Analysis
 from pipeline.errors import RetryableError
 from worker import runs, tasks
+from worker.attempts import TimedOutError
 from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
 from worker.settings import load_settings
@@ -420,6 +422,26 @@ def test_a_worker_with_another_model_returns_the_message(
     assert caught.value.requeue
     assert "start it with the same bundle" in caplog.text
     assert runs.progress(laboratory.store, run).remaining == 1
+
+
+class SlowAnalyser:
+    """Is interrupted by the soft limit after so many seconds."""
+
+    model = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, data: bytes) -> Analysis:
+        time.sleep(self.seconds)
+        raise SoftTimeLimitExceeded
+
+
+def test_an_image_is_not_blamed_for_the_time_its_process_took_to_load_the_model() -> None:
+    with pytest.raises(SoftTimeLimitExceeded):
+        tasks._Limited(SlowAnalyser(0), 0.2)(b"")
+    with pytest.raises(TimedOutError):
+        tasks._Limited(SlowAnalyser(0.15), 0.2)(b"")
 
 
 # --- settings -----------------------------------------------------------------------------------
