@@ -81,7 +81,7 @@ class _Limited:
             raise TimedOutError("the image took longer than allowed") from error
 
 
-@shared_task(name=PROCESS)  # type: ignore[untyped-decorator]  # Celery has no types
+@shared_task(name=PROCESS, Request="worker.lost_processes:FrontRequest")  # type: ignore[untyped-decorator]  # Celery has no types
 def process(**content: object) -> None:
     """Bring the rows of a message to their outcomes."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.canonical import canonical_bytes
-from tests.worker.archives import Laboratory, submit_process, wait_until
+from benchmarks.rig.laboratory import Laboratory, submit_process, wait_until
 from worker import attempts, keys, overview, runs
 from worker.overview import Follower, Timing, pace, slowest, slowest_of
 from worker.records import Outcome, RunRecord

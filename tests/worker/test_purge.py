@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import ConfigurationError
-from tests.worker.archives import Laboratory
+from benchmarks.rig.laboratory import Laboratory
 from worker import runs
 from worker.purge import carry_out, plan_purge
 from worker.records import RunRecord

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipeline.errors import ConfigurationError, RetryableError, StoreUnavailableError
-from tests.worker.archives import Laboratory, python
+from benchmarks.rig.laboratory import Laboratory, python
 from worker import telemetry
 from worker.attempts import TimedOutError
 from worker.process import open_analyser, process_row
