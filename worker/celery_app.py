@@ -80,6 +80,8 @@ def create_app(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=0,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis at its memory limit refuses commands; the worker waits as if it were away.
+        broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_transport_options={
             # After this a message counts as lost; settings refuse less than five hard limits.
