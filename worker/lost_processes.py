@@ -13,7 +13,10 @@ from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery.concurrency import prefork
 from celery.concurrency.asynpool import AsynPool
+from celery.exceptions import Reject
 from celery.worker.request import Request
+
+from worker.tasks import REST_OF_ROWS
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +41,21 @@ class TaskPool(prefork.TaskPool):
 
 
 class FrontRequest(Request):
-    """A message whose process died goes back to the front of the queue."""
+    """A message whose process died, or that was worked at in part, goes back to the front."""
 
     acknowledged: bool
-    _process_died = False
+    _to_the_front = False
 
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False):
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> None:
         """Celery's handling of an exception, of which rejecting the message is the end."""
-        error = exc_info.exception
-        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
-        self._process_died = isinstance(error, WorkerLostError)
+        self._to_the_front = is_urgent(exc_info.exception)
         super().on_failure(exc_info, send_failed_event, return_ok)
 
     def reject(self, requeue: bool = False) -> None:
         """Give the message back, or drop it."""
-        if not (self._process_died and requeue) or self.acknowledged:
+        if not (self._to_the_front and requeue) or self.acknowledged:
             super().reject(requeue=requeue)
             return
         self.acknowledged = True
@@ -64,3 +67,11 @@ class FrontRequest(Request):
         except self.connection_errors as error:
             # As when Celery's own attempt fails: the reconciler finds the marker.
             logger.error("a message could not be given back: %s", error)
+
+
+def is_urgent(error: BaseException) -> bool:
+    """Whether a message that ended so was already at work, so that others must not overtake it."""
+    if isinstance(error, ExceptionWithTraceback):
+        error = error.exc
+    rest = isinstance(error, Reject) and error.reason == REST_OF_ROWS
+    return rest or isinstance(error, WorkerLostError)

@@ -30,6 +30,9 @@ PROCESS = "screen.process"
 _RETURN_SECONDS = 5.0
 
 
+#: Why a message goes back before all of its rows are done; it goes to the front of the queue.
+REST_OF_ROWS = "the rest of the rows"
+
 #: A message that has taken this part of its time limit goes back: what is left of its rows starts
 #: with a fresh limit, so that each has most of one.
 _PART_OF_LIMIT = 0.25
@@ -77,7 +80,9 @@ class _Limited:
             return self._analyser(data)
         except SoftTimeLimitExceeded as error:
             if time.monotonic() - started < self._blamed_after:
-                raise
+                raise RetryableError(
+                    "the time limit passed before the image had its share"
+                ) from error
             raise TimedOutError("the image took longer than allowed") from error
 
 
@@ -100,7 +105,7 @@ def process(**content: object) -> None:
         # Nor returned: other workers, and the reconciler, know what is still to be done.
         logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
     except _FreshStartError:
-        raise Reject("the rest of the rows", requeue=True) from None
+        raise Reject(REST_OF_ROWS, requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
         telemetry.fault(error)
         reason = logs.cause(error)
