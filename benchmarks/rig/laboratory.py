@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from benchmarks.rig.stubs import model_of
+from benchmarks.rig.stubs import NETWORK, model_of
 from pipeline.results import AnalysisOptions
 from worker.engines import open_engine
 from worker.finalise import write_reports
@@ -74,6 +74,11 @@ class Laboratory:
             for image in range(images):
                 self.add(f"P{patient:02}/{image:03}.jpg", f"image {patient} {image}")
 
+    @property
+    def has_network(self) -> bool:
+        """Whether the real pipeline judges its images."""
+        return (self.bundle / NETWORK).exists()
+
     def slow_down(self, seconds: float) -> None:
         """Let every image take so long from now on."""
         (self.bundle / "delay").write_text(str(seconds))
@@ -97,7 +102,7 @@ class Laboratory:
             root=found.root.as_uri(),
             bundle=str(self.bundle),
             model=model_of(self.bundle),
-            options=options or AnalysisOptions(explain="none"),
+            options=options or AnalysisOptions(explain="all" if self.has_network else "none"),
             ignored=found.ignored,
         )
 
@@ -159,7 +164,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30, what: str = "
         time.sleep(0.02)
 
 
-def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+def python(
+    code: str, *arguments: str, output: IO[bytes] | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
     """Another Python process with this repository's packages, in a process group of its own."""
     given = (environment.pop("PYTHONPATH", ""), str(REPOSITORY), os.environ.get("PYTHONPATH", ""))
     return subprocess.Popen(
@@ -167,6 +174,8 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[b
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, given)), **environment},
         cwd=REPOSITORY,
         start_new_session=True,
+        stdout=output,
+        stderr=output,
     )
 
 
@@ -181,14 +190,17 @@ Laboratory(Path(sys.argv[1]), sys.argv[2]).screen(
 
 #: Does what ``screen worker`` does.
 WORK = """
+import os
 import sys
 from worker.celery_app import run_worker
 from worker.settings import load_settings
 if __name__ == "__main__":
-    sys.exit(run_worker(load_settings(), log_level="WARNING"))
+    sys.exit(run_worker(load_settings(), log_level=os.environ.get("RIG_LOG_LEVEL", "WARNING")))
 """
 
 
-def submit_process(laboratory: Laboratory, *settings: str) -> subprocess.Popen[bytes]:
+def submit_process(
+    laboratory: Laboratory, *settings: str, output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """``screen submit`` as a process of its own."""
-    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings)
+    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings, output=output)

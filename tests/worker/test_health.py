@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigurationError
-from benchmarks.rig.redis_server import RedisServer
 from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
+from benchmarks.rig.redis_server import RedisServer
+from pipeline.errors import ConfigurationError
 from tests.worker.test_metrics import fetch, free_port
 from worker import health, runs
 from worker.celery_app import create_app

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from benchmarks.rig.redis_server import RedisServer
 from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
+from benchmarks.rig.redis_server import RedisServer
 from tests.worker.test_metrics import fetch, free_port
 from worker import runs
 from worker.celery_app import create_app

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.canonical import canonical_bytes
 from benchmarks.rig.laboratory import Laboratory, submit_process, wait_until
+from pipeline.canonical import canonical_bytes
 from worker import attempts, keys, overview, runs
 from worker.overview import Follower, Timing, pace, slowest, slowest_of
 from worker.records import Outcome, RunRecord
