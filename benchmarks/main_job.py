@@ -104,7 +104,7 @@ def report_digest(out: Path) -> str:
 @contextmanager
 def celery_workers(out: Path, count: int) -> Iterator[str]:
     """A Redis of its own and ``count`` workers of one process each; yields the broker URL."""
-    from tests.redis_server import RedisServer, find_redis_server
+    from benchmarks.rig.redis_server import RedisServer, find_redis_server
 
     program = find_redis_server()
     if program is None:

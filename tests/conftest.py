@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.redis_server import RedisServer, find_redis_server
+from benchmarks.rig.redis_server import RedisServer, find_redis_server
 
 # Examples are the same in every run, and slow machines are no failures.
 settings.register_profile("project", deadline=None, derandomize=True)

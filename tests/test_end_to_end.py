@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 from PIL import Image
 
+from benchmarks.rig.redis_server import RedisServer
 from pipeline.bundle import load_bundle
 from pipeline.report import report_schema
 from pipeline.samples import write_samples
 from pipeline.training.data import read_folds
-from tests.redis_server import RedisServer
 
 
 def screen(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 from pydantic import Field, ValidationError
@@ -148,14 +148,22 @@ def standing(
     return (Standing.BUSY if len(markers) >= AMONG_OTHERS else Standing.FREE), None
 
 
-def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) -> dict[int, bool]:
-    """Positions in a shard at which workers have left markers; whether one may still be at it."""
-    found: dict[int, bool] = {}
+class Marks(NamedTuple):
+    """How many workers left markers at a row, and whether one may still be at it."""
+
+    number: int = 0
+    alive: bool = False
+
+
+def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) -> dict[int, Marks]:
+    """The rows of a shard at which workers have left markers, by position."""
+    found: dict[int, Marks] = {}
     for key in store.list(keys.attempts_shard(run.run_id, shard)):
         marker = _read(store, key)
         if marker is not None:
             position = keys.position(shard, key)
-            found[position] = found.get(position, False) or not _is_dead(marker, hard_limit)
+            number, alive = found.get(position, Marks())
+            found[position] = Marks(number + 1, alive or not _is_dead(marker, hard_limit))
     return found
 
 

@@ -80,6 +80,8 @@ def create_app(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=0,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis at its memory limit refuses commands; the worker waits as if it were away.
+        broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_transport_options={
             # After this a message counts as lost; settings refuse less than five hard limits.
@@ -126,15 +128,19 @@ def run_worker(
     os.environ.update(COMPUTE_ENVIRONMENT)
     os.environ.update(_exported(settings))
     app = create_app(settings)
-    # Only here, as it needs the worker's parts of Celery.
+    # Only here, as they need the worker's parts of Celery.
     from worker.connection_watch import ConnectionWatch
+    from worker.lost_processes import LAST_WORDS_SECONDS, TaskPool
     from worker.observe import observed_worker
+
+    # The default leaves the message of a process that died untouched for 10 s.
+    app.conf.worker_lost_wait = LAST_WORDS_SECONDS
 
     app.steps["consumer"].add(ConnectionWatch)
     worker = app.Worker(
         concurrency=settings.processes,
         loglevel=log_level,
-        pool_cls="prefork",
+        pool_cls=TaskPool,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=not settings.celery_events,

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pipeline.errors import RetryableError
 from worker import attempts, keys, logs, telemetry
 from worker.allowance import Allowance
+from worker.attempts import Marks
 from worker.breaker import Breaker
 from worker.engines import Engine, Settled
 from worker.failures import error_of
@@ -113,12 +114,13 @@ class Patience:
 class _Handed(NamedTuple):
     """A row that was handed out.
 
-    ``time``: when; ``again``: how often before; ``ahead``: how many were outstanding then;
-    ``settled``: how many were finished then.
+    ``time``: when; ``again``: how often before; ``marks``: markers that workers had left at it by
+    then; ``ahead``: how many were outstanding then; ``settled``: how many were finished then.
     """
 
     time: float
     again: int
+    marks: int
     ahead: int
     settled: int
 
@@ -287,9 +289,9 @@ class Reconciler:
             self._next_shard += 1
         return bool(self._pending)
 
-    def _note_handed(self, position: int, again: int = 0) -> None:
+    def _note_handed(self, position: int, again: int = 0, marks: int = 0) -> None:
         self._outstanding[position] = _Handed(
-            time.monotonic(), again, len(self._outstanding), self.settled
+            time.monotonic(), again, marks, len(self._outstanding), self.settled
         )
 
     # --- finding out ------------------------------------------------------------------------
@@ -340,7 +342,7 @@ class Reconciler:
         lost = [
             position
             for position, handed in self._outstanding.items()
-            if self._is_lost(handed, markers.get(position), now=now, engine_empty=empty)
+            if self._is_lost(handed, markers.get(position, Marks()), now=now, engine_empty=empty)
         ]
         if not lost:
             return
@@ -348,26 +350,25 @@ class Reconciler:
         self._engine.hand_out(self._store, self._run, lost)
         telemetry.handed_out(len(lost), again=True)
         for position in lost:
-            self._note_handed(position, again=self._outstanding[position].again + 1)
+            marks = markers.get(position, Marks()).number
+            self._note_handed(position, self._outstanding[position].again + 1, marks)
 
-    def _markers(self) -> dict[int, bool]:
-        """At which outstanding rows workers left markers, and whether one may still be at it."""
-        found: dict[int, bool] = {}
+    def _markers(self) -> dict[int, Marks]:
+        """The outstanding rows at which workers left markers."""
+        found: dict[int, Marks] = {}
         for shard in {position // keys.SHARD_ROWS for position in self._outstanding}:
             limit = self._settings.hard_limit_seconds
             found |= attempts.under_way(self._store, self._run, shard, hard_limit=limit)
         return found
 
-    def _is_lost(
-        self, handed: _Handed, under_way: bool | None, *, now: float, engine_empty: bool
-    ) -> bool:
+    def _is_lost(self, handed: _Handed, marks: Marks, *, now: float, engine_empty: bool) -> bool:
         """Whether nobody is going to work at the row any more, as far as can be known.
 
         A mistake costs a second execution without effect, and each makes the next wait longer.
-        ``under_way``: whether a worker that left a marker may be at it; None: there is no marker.
-        A row is lost if whoever was at it is dead; or if nobody took it although the engine claims
+        A row is lost if whoever took it is dead; or if nobody took it although the engine claims
         to hold nothing, or although many later rows are finished (rows are worked at in the order
-        in which they were handed out). Else it has until the lease ends.
+        in which they were handed out). Else it has until the lease ends. Workers that were dead
+        when it was handed out say nothing: while no worker is left, copies would heap up.
         """
         age, overtaken = now - handed.time, handed.overtaken(self.settled)
         if age < self._settings.reconcile_seconds * 2**handed.again:
@@ -375,9 +376,9 @@ class Reconciler:
         lease = self._settings.lease_seconds
         if age > lease and (overtaken or now - self._last_settled > lease):
             return True
-        if under_way is None:
-            return engine_empty or overtaken > max(16, self._settings.window // 4)
-        return not under_way
+        if marks.alive or marks.number > handed.marks:
+            return not marks.alive
+        return engine_empty or overtaken > max(16, self._settings.window // 4)
 
     def _finish_sweep(self) -> bool:
         """All rows were looked at: over, unless some were left to others or taken back."""

@@ -30,6 +30,9 @@ PROCESS = "screen.process"
 _RETURN_SECONDS = 5.0
 
 
+#: Why a message goes back before all of its rows are done; it goes to the front of the queue.
+REST_OF_ROWS = "the rest of the rows"
+
 #: A message that has taken this part of its time limit goes back: what is left of its rows starts
 #: with a fresh limit, so that each has most of one.
 _PART_OF_LIMIT = 0.25
@@ -52,24 +55,38 @@ class RowsMessage(Record):
     rows: list[int] = Field(min_length=1, max_length=keys.SHARD_ROWS)
 
 
-class _Limited:
-    """An analyser whose interruption by the soft time limit is told apart from other faults."""
+#: Share of the soft limit that an image must have had for itself before it is blamed for the rest.
+_BLAMED_SHARE = 0.5
 
-    def __init__(self, analyser: Analyser) -> None:
+
+class _Limited:
+    """An analyser whose interruption by the soft time limit is told apart from other faults.
+
+    The limit counts from the arrival of the message. Where most of it went into loading the model,
+    the image is not to blame, and the next try finds the model loaded.
+    """
+
+    def __init__(self, analyser: Analyser, soft_limit: float) -> None:
         self._analyser = analyser
+        self._blamed_after = _BLAMED_SHARE * soft_limit
 
     @property
     def model(self) -> ModelRecord:
         return self._analyser.model
 
     def __call__(self, data: bytes) -> Analysis:
+        started = time.monotonic()
         try:
             return self._analyser(data)
         except SoftTimeLimitExceeded as error:
+            if time.monotonic() - started < self._blamed_after:
+                raise RetryableError(
+                    "the time limit passed before the image had its share"
+                ) from error
             raise TimedOutError("the image took longer than allowed") from error
 
 
-@shared_task(name=PROCESS)  # type: ignore[untyped-decorator]  # Celery has no types
+@shared_task(name=PROCESS, Request="worker.lost_processes:FrontRequest")  # type: ignore[untyped-decorator]  # Celery has no types
 def process(**content: object) -> None:
     """Bring the rows of a message to their outcomes."""
     try:
@@ -88,7 +105,7 @@ def process(**content: object) -> None:
         # Nor returned: other workers, and the reconciler, know what is still to be done.
         logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
     except _FreshStartError:
-        raise Reject("the rest of the rows", requeue=True) from None
+        raise Reject(REST_OF_ROWS, requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
         telemetry.fault(error)
         reason = logs.cause(error)
@@ -109,7 +126,7 @@ def _work(message: RowsMessage) -> None:
         raise _NotAllowedError
     if is_cancelled(store, run):
         return
-    analyser = _Limited(open_analyser(run, settings))
+    analyser = _Limited(open_analyser(run, settings), settings.soft_limit_seconds)
     to_do = [
         message.shard * keys.SHARD_ROWS + row
         for row in message.rows

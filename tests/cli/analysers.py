@@ -7,6 +7,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from benchmarks.rig.stubs import PNG, Analysis, judged
 from pipeline.bundle import BundleRecord, read_model_record
 from pipeline.canonical import canonical_bytes
 from pipeline.confidence import Thresholds
@@ -14,7 +15,6 @@ from pipeline.labels import LABELS
 from pipeline.preprocess import Preprocessing
 from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
-from tests.worker.stubs import PNG, Analysis, judged
 
 
 class Judging:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import wait_until
+from benchmarks.rig.redis_server import RedisServer
 from cli.status import _lines
 from tests.cli.conftest import REPOSITORY, Screen
-from tests.redis_server import RedisServer
-from tests.worker.archives import wait_until
 from worker import attempts, runs
 from worker.store import open_store
 

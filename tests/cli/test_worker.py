@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from benchmarks.rig.redis_server import RedisServer
 from tests.cli.conftest import Screen
-from tests.redis_server import RedisServer
 
 
 @pytest.fixture

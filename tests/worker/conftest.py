@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.redis_server import RedisServer, find_redis_server
-from tests.worker.archives import Laboratory, make_laboratory
+from benchmarks.rig.disk import NotPermittedError, small_file_system
+from benchmarks.rig.laboratory import Laboratory, make_laboratory
+from benchmarks.rig.redis_server import RedisServer, find_redis_server
 from worker.store import DirectoryStore, open_store
 
 
@@ -31,23 +31,14 @@ def store(tmp_path: Path) -> DirectoryStore:
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Mount a file system of so many bytes; skips where this user may not mount."""
     with ExitStack() as mounted:
-        yield lambda size: mounted.enter_context(_mounted(tmp_path / "disk", size))
 
+        def mount(size: int) -> Path:
+            try:
+                return mounted.enter_context(small_file_system(tmp_path / "disk", size))
+            except NotPermittedError as error:
+                pytest.skip(str(error))
 
-@contextmanager
-def _mounted(path: Path, size: int) -> Iterator[Path]:
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("a full disk needs mount(8)")
-    if made.returncode:
-        pytest.skip(f"a full disk needs permission to mount: {made.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
+        yield mount
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, python
 from pipeline.canonical import canonical_bytes
-from tests.worker.archives import Laboratory, python
 from worker import attempts, keys
 from worker.attempts import ALONE, AMONG_OTHERS, Marker, Standing, TimedOutError, standing
 from worker.machine import process_start, this_machine
@@ -41,7 +41,7 @@ def leave(store: Store, run: RunRecord, number: int, **changes: object) -> None:
 def test_a_marker_is_there_during_the_attempt_only(opened: Store, run: RunRecord) -> None:
     with attempts.attempt(opened, run, 0):
         assert len(list(opened.list("attempts/"))) == 1
-        assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: True}
+        assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: (1, True)}
     assert list(opened.list("attempts/")) == []
 
 
@@ -94,7 +94,7 @@ with attempts.attempt(store, read_run(store, sys.argv[2]), 0):
 """
     python(code, opened.uri, run.run_id).wait(30)
     assert len(list(opened.list("attempts/"))) == 1
-    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: False}
+    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT)[0].alive is False
 
 
 def test_an_image_delivered_too_often_is_not_given_up(opened: Store, run: RunRecord) -> None:
@@ -141,7 +141,7 @@ def test_how_a_process_ended_is_written_down_once(opened: Store, run: RunRecord)
 
 def test_half_a_marker_counts_as_one(opened: Store, run: RunRecord) -> None:
     opened.replace(f"{keys.attempts(run.run_id, 0)}x.json", b'{"machine": "half')
-    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: False}
+    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT)[0].alive is False
 
 
 def test_stopping_a_process_condemns_nothing(opened: Store, run: RunRecord) -> None:
@@ -161,7 +161,7 @@ def test_a_process_number_that_was_given_to_another_is_not_mistaken(
     opened: Store, run: RunRecord
 ) -> None:
     leave(opened, run, 0, process=os.getppid(), started="1")
-    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: False}
+    assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT)[0].alive is False
 
 
 def test_a_marker_names_no_image(opened: Store, run: RunRecord, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
+from benchmarks.rig.laboratory import Laboratory, wait_until
+from benchmarks.rig.redis_server import RedisServer, find_redis_servers
 from pipeline.errors import ConfigurationError
-from tests.redis_server import RedisServer, find_redis_servers
-from tests.worker.archives import Laboratory, wait_until
 from worker.broker import check_broker, connect, shown
 from worker.engines.celery import CeleryEngine
 from worker.settings import load_settings

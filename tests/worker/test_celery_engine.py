@@ -12,13 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
+from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
+from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from benchmarks.rig.stubs import Analysis
 from pipeline.errors import RetryableError
-from tests.redis_server import RedisServer, find_redis_server
-from tests.worker.archives import WORK, Laboratory, python, submit_process, wait_until
 from worker import runs, tasks
+from worker.attempts import TimedOutError
 from worker.celery_app import QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS, CeleryEngine
 from worker.settings import load_settings
@@ -39,7 +41,7 @@ def worker_process(server: RedisServer, **environment: str) -> subprocess.Popen[
     given = {
         **LIMITS,
         "SCREEN_BROKER_URL": server.url,
-        "SCREEN_ANALYSER": "tests.worker.stubs:open_analyser",
+        "SCREEN_ANALYSER": "benchmarks.rig.stubs:open_analyser",
         "SCREEN_PROCESSES": "1",
         **environment,
     }
@@ -110,42 +112,6 @@ def test_two_workers_give_the_bytes_of_local_processes(
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_images_that_kill_or_hang_a_worker_fail_with_the_reason_and_the_others_do_not(
-    celery_laboratory: Laboratory, server: RedisServer
-) -> None:
-    celery_laboratory.fill(1, 10)
-    celery_laboratory.add("P00/crash.jpg", "crash 1")
-    celery_laboratory.add("P00/hang.jpg", "hang 1")
-    run = celery_laboratory.freeze()
-    progress = celery_laboratory.screen(run, broker_url=server.url, **limits())
-    assert (progress.ok, progress.failed) == (10, 2)
-    reasons = {
-        one.row.source: one.outcome.error.reason
-        for one in runs.outcomes(celery_laboratory.store, run)
-        if one.outcome and one.outcome.error
-    }
-    assert reasons == {"P00/crash.jpg": "crashed_worker", "P00/hang.jpg": "timed_out"}
-    assert max(celery_laboratory.twice().values()) <= 5
-
-
-@pytest.mark.usefixtures("two_workers")
-def test_a_broker_that_forgot_everything_costs_seconds(
-    laboratory: Laboratory, celery_laboratory: Laboratory, server: RedisServer
-) -> None:
-    laboratory.fill(3, 12)
-    laboratory.screen()
-    laboratory.slow_down(0.05)
-    run = celery_laboratory.freeze()
-    feeder = submit_process(celery_laboratory, f"broker_url={server.url}", *_as_arguments())
-    wait_until(lambda: runs.progress(celery_laboratory.store, run).ok >= 5, what="progress")
-    server.client.flushall()
-    flushed = time.monotonic()
-    assert feeder.wait(60) == 0
-    assert time.monotonic() - flushed < 36 * 0.05 + 15
-    assert celery_laboratory.reports() == laboratory.reports()
-
-
-@pytest.mark.usefixtures("two_workers")
 def test_rubbish_on_the_queue_is_dropped(
     celery_laboratory: Laboratory, server: RedisServer
 ) -> None:
@@ -163,48 +129,6 @@ def _as_arguments() -> list[str]:
 
 
 # --- workers and brokers that are killed -------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_worker_killed_with_all_its_processes_costs_time_only(
-    laboratory: Laboratory, celery_laboratory: Laboratory, redis_server: RedisServer
-) -> None:
-    laboratory.fill(2, 12)
-    laboratory.screen()
-    laboratory.slow_down(0.1)
-    run = celery_laboratory.freeze()
-    feeder = submit_process(celery_laboratory, f"broker_url={redis_server.url}", *_as_arguments())
-    for target in (3, 8):
-        with working(redis_server, 1):
-            wait_until(
-                lambda wanted=target: runs.progress(celery_laboratory.store, run).ok >= wanted,
-                60,
-                "progress",
-            )
-    with working(redis_server, 1):
-        assert feeder.wait(120) == 0
-    assert celery_laboratory.reports() == laboratory.reports()
-
-
-def test_a_broker_killed_and_started_again_costs_time_only(
-    laboratory: Laboratory, celery_laboratory: Laboratory, redis_server: RedisServer
-) -> None:
-    """It keeps nothing on disk, and neither feeder nor worker is started again by hand."""
-    laboratory.fill(2, 12)
-    laboratory.screen()
-    laboratory.slow_down(0.1)
-    run = celery_laboratory.freeze()
-    with working(redis_server, 1):
-        feeder = submit_process(
-            celery_laboratory, f"broker_url={redis_server.url}", *_as_arguments()
-        )
-        wait_until(lambda: runs.progress(celery_laboratory.store, run).ok >= 4, 60, "progress")
-        redis_server.kill()
-        time.sleep(1)
-        redis_server.start()
-        # The worker is consuming again within 15 s; then there are two seconds of work left.
-        assert feeder.wait(60) == 0
-    assert celery_laboratory.reports() == laboratory.reports()
 
 
 def test_a_worker_told_to_stop_finishes_its_image(
@@ -411,7 +335,7 @@ def test_a_worker_with_another_model_returns_the_message(
     laboratory.fill(1, 1)
     run = laboratory.freeze()
     monkeypatch.setattr(tasks, "_RETURN_SECONDS", 0)
-    monkeypatch.setenv("SCREEN_ANALYSER", "tests.worker.stubs:open_analyser")
+    monkeypatch.setenv("SCREEN_ANALYSER", "benchmarks.rig.stubs:open_analyser")
     tasks._settings.cache_clear()
     (laboratory.bundle / "digest").write_text("e" * 64)
     with pytest.raises(Reject) as caught:
@@ -420,6 +344,27 @@ def test_a_worker_with_another_model_returns_the_message(
     assert caught.value.requeue
     assert "start it with the same bundle" in caplog.text
     assert runs.progress(laboratory.store, run).remaining == 1
+
+
+class SlowAnalyser:
+    """Is interrupted by the soft limit after so many seconds."""
+
+    model = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, data: bytes) -> Analysis:
+        time.sleep(self.seconds)
+        raise SoftTimeLimitExceeded
+
+
+def test_an_image_is_not_blamed_for_the_time_its_process_took_to_load_the_model() -> None:
+    with pytest.raises(RetryableError) as caught:
+        tasks._Limited(SlowAnalyser(0), 0.2)(b"")
+    assert not isinstance(caught.value, TimedOutError)
+    with pytest.raises(TimedOutError):
+        tasks._Limited(SlowAnalyser(0.15), 0.2)(b"")
 
 
 # --- settings -----------------------------------------------------------------------------------

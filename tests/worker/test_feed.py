@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests.worker.archives import Laboratory, python, wait_until
+from benchmarks.rig.laboratory import Laboratory, python, wait_until
 from tests.worker.test_reconcile import InlineEngine
 from worker import feed as module
 from worker import keys, runs
@@ -110,7 +110,7 @@ def test_a_stopped_run_is_left_alone(laboratory: Laboratory) -> None:
 FEED = """
 import sys, threading
 from pathlib import Path
-from tests.worker.archives import Laboratory
+from benchmarks.rig.laboratory import Laboratory
 from worker.feed import feed
 laboratory = Laboratory(Path(sys.argv[1]))
 feed([laboratory.out], laboratory.settings(), stop=threading.Event())
@@ -141,7 +141,7 @@ def test_the_service_stops_when_it_is_told_to(laboratory: Laboratory) -> None:
     service = python(
         code,
         *("feed", "--out", str(laboratory.out), "--processes", "1"),
-        SCREEN_ANALYSER="tests.worker.stubs:open_analyser",
+        SCREEN_ANALYSER="benchmarks.rig.stubs:open_analyser",
     )
     store = laboratory.store
     wait_until(lambda: runs.progress(store, run).ok >= 2, 60, "progress")

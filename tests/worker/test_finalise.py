@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.errors import RetryableError
 from pipeline.labels import CLASS_COLOURS
 from pipeline.latent_map import LatentMap
 from pipeline.latent_picture import MARGIN, SIDE
 from pipeline.results import PatientReport
-from tests.worker.archives import Laboratory
 from tests.worker.test_process import work
 from worker import finalise, keys, runs
 from worker.finalise import write_reports
@@ -170,60 +168,6 @@ def test_reference_pictures_come_from_their_folder_only(laboratory: Laboratory) 
 
 
 # --- killed while writing --------------------------------------------------------------------
-
-
-def _die_at(operation: int, laboratory: Laboratory, run: runs.RunRecord) -> bool:
-    """Write reports in a child killed before its n-th change of a file; False if it ended."""
-    child = os.fork()
-    if child == 0:
-        _kill_after(operation)
-        write_reports(laboratory.store, run, laboratory.out)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in {0, -signal.SIGKILL}
-    return status != 0
-
-
-def _kill_after(operations: int) -> None:
-    left = operations
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        changes = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-        if event in changes or (event == "open" and str(arguments[1]) in {"xb", "wb", "w", "x"}):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-
-
-def test_a_finaliser_killed_at_any_file_operation_shows_nothing_partial(
-    laboratory: Laboratory,
-) -> None:
-    laboratory.fill(2, 1)
-    whole = finish(laboratory)
-    run = runs.load_run(laboratory.store)
-    kills = 0
-    while True:
-        other = Laboratory(laboratory.folder, f"killed-{kills}")
-        if not _die_at(kills, _with_store_of(laboratory, other), run):
-            break
-        for name, data in other.reports().items():
-            assert name.startswith(".parts/") or data == whole[name], name
-        if kills % 5 == 0:
-            write_reports(laboratory.store, run, other.out)
-            assert other.reports().items() >= whole.items()
-        kills += 1
-    assert kills > 20
-    assert other.reports() == whole
-
-
-def _with_store_of(source: Laboratory, target: Laboratory) -> Laboratory:
-    """Reports in another folder, from the same store."""
-    target.out.mkdir()
-    (target.out / "store").symlink_to(source.out / "store")
-    return target
 
 
 def test_nothing_of_an_unfinished_file_stays(laboratory: Laboratory) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
+from benchmarks.rig.redis_server import RedisServer
 from pipeline.errors import ConfigurationError
-from tests.redis_server import RedisServer
-from tests.worker.archives import WORK, Laboratory, python, wait_until
 from tests.worker.test_metrics import fetch, free_port
 from worker import health, runs
 from worker.celery_app import create_app
@@ -138,7 +138,7 @@ def working(
     worker = python(
         WORK,
         SCREEN_BROKER_URL=server.url,
-        SCREEN_ANALYSER="tests.worker.stubs:open_analyser",
+        SCREEN_ANALYSER="benchmarks.rig.stubs:open_analyser",
         SCREEN_PROCESSES="1",
         SCREEN_HEALTH_FOLDER=str(folder),
         SCREEN_METRICS_PORT=str(port),

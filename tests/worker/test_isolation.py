@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, python
 from pipeline.errors import ConfigurationError, RetryableError
-from tests.worker.archives import Laboratory, python
 from tests.worker.test_attempts import leave
 from worker import runs
 from worker.attempts import AMONG_OTHERS, Marker

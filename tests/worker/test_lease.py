@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.canonical import canonical_bytes
-from tests.worker.archives import Laboratory
 from worker import keys
 from worker.lease import Lease, _Holder
 from worker.machine import process_start, this_machine

@@ -1,22 +1,17 @@
 from __future__ import annotations
 
-import os
 import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, make_laboratory, submit_process, wait_until
+from benchmarks.rig.processes import alive, children_of
 from pipeline.errors import ConfigurationError
-from tests.worker.archives import Laboratory, make_laboratory, submit_process, wait_until
 from worker import runs
 from worker.engines.local import LocalEngine
-from worker.finalise import write_reports
-from worker.reconcile import run_to_completion
 from worker.records import RunRecord
 
 
@@ -52,98 +47,6 @@ def test_the_number_of_processes_does_not_show(laboratory: Laboratory) -> None:
     assert other.reports() == laboratory.reports()
 
 
-def children_of(process: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == process and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-class Killer(threading.Thread):
-    """kill -9 of whichever process took the latest image, after every eighth.
-
-    Where a process takes as long to start as seven images, the eighth is the same each time; an
-    image is spared after its third death, since after five it is rightly given up.
-    """
-
-    def __init__(self, laboratory: Laboratory, stop: threading.Event) -> None:
-        super().__init__()
-        self._calls = laboratory.bundle / "computed"
-        self._stop_asked = stop
-        self._deaths: Counter[str] = Counter()
-
-    @property
-    def kills(self) -> int:
-        return self._deaths.total()
-
-    def run(self) -> None:
-        seen = len(self._calls.read_text().splitlines())
-        while not self._stop_asked.wait(0.005):
-            calls = self._calls.read_text().splitlines()
-            if len(calls) < seen + 8:
-                continue
-            image, process = calls[-1].split()
-            if self._deaths[image] == 3:
-                continue
-            seen = len(calls)
-            with suppress(ProcessLookupError):
-                os.kill(int(process), signal.SIGKILL)
-                self._deaths[image] += 1
-
-
-def failures(laboratory: Laboratory, run: RunRecord) -> list[tuple[str, str]]:
-    """Reason and message of every failed image."""
-    found = []
-    for _, _, outcome in runs.outcomes(laboratory.store, run):
-        if outcome is not None and outcome.status == "failed":
-            error = outcome.error
-            found.append((error.reason, error.message) if error else ("bad input", ""))
-    return found
-
-
-def test_processes_killed_at_random_cost_time_only(
-    laboratory: Laboratory, undisturbed: Laboratory
-) -> None:
-    laboratory.fill(4, 15)
-    undisturbed.screen()
-    laboratory.slow_down(0.03)
-    run, settings = laboratory.freeze(), laboratory.settings()
-    stop = threading.Event()
-    with LocalEngine(settings) as engine:
-        killer = Killer(laboratory, stop)
-        killer.start()
-        try:
-            progress = run_to_completion(laboratory.store, run, engine, settings=settings)
-        finally:
-            stop.set()
-            killer.join()
-    write_reports(laboratory.store, run, laboratory.out)
-    assert killer.kills >= 5
-    assert failures(laboratory, run) == []
-    assert progress.ok == 60
-    assert laboratory.reports() == undisturbed.reports()
-
-
-def test_a_killed_process_is_replaced_at_once(laboratory: Laboratory) -> None:
-    laboratory.add("P00/a.jpg", "image a")
-    laboratory.slow_down(30)
-    run, settings = laboratory.freeze(), laboratory.settings(processes=1)
-    with LocalEngine(settings) as engine:
-        engine.hand_out(laboratory.store, run, [0])
-        while len(laboratory.computed()) < 1:
-            engine.wait(0.05)
-        os.kill(engine.processes()[0], signal.SIGKILL)
-        killed = time.monotonic()
-        while len(laboratory.computed()) < 2:
-            engine.wait(0.05)
-        assert time.monotonic() - killed < 5
-
-
 def test_after_kill_minus_nine_of_the_parent_nothing_computes_and_the_run_goes_on(
     laboratory: Laboratory, undisturbed: Laboratory
 ) -> None:
@@ -163,18 +66,6 @@ def test_after_kill_minus_nine_of_the_parent_nothing_computes_and_the_run_goes_o
     assert list(laboratory.store.list("attempts/")) == []
     laboratory.screen()
     assert laboratory.reports() == undisturbed.reports()
-
-
-def alive(process: int) -> bool:
-    return process in children_of(1) or (Path(f"/proc/{process}").exists() and not zombie(process))
-
-
-def zombie(process: int) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_ctrl_c_leaves_a_run_that_continues_and_condemns_nothing(laboratory: Laboratory) -> None:

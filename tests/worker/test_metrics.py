@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import REPOSITORY, Laboratory
+from benchmarks.rig.redis_server import RedisServer
 from pipeline.errors import ConfigurationError
-from tests.redis_server import RedisServer
-from tests.worker.archives import REPOSITORY, Laboratory
 from worker import telemetry
 from worker.celery_app import QUEUE
 from worker.engines.celery import CeleryEngine

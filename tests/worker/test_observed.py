@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from tests.redis_server import RedisServer
-from tests.worker.archives import WORK, Laboratory, python, wait_until
+from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
+from benchmarks.rig.redis_server import RedisServer
 from tests.worker.test_metrics import fetch, free_port
 from worker import runs
 from worker.celery_app import create_app
@@ -45,7 +45,7 @@ def test_a_worker_logs_and_counts_every_image_and_names_nobody(
     log = tmp_path / "log"
     environment = {
         "SCREEN_BROKER_URL": redis_server.url,
-        "SCREEN_ANALYSER": "tests.worker.stubs:open_analyser",
+        "SCREEN_ANALYSER": "benchmarks.rig.stubs:open_analyser",
         "SCREEN_PROCESSES": "1",
         "SCREEN_LOG_FORMAT": "json",
         "SCREEN_METRICS_PORT": str(port),
@@ -90,7 +90,7 @@ def start(code: str, file: Any, environment: dict[str, str]) -> subprocess.Popen
     import os
     import sys
 
-    from tests.worker.archives import REPOSITORY
+    from benchmarks.rig.laboratory import REPOSITORY
 
     paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
@@ -130,7 +130,7 @@ def submit_observed(laboratory: Laboratory, port: int) -> subprocess.Popen[bytes
     code = """
 import sys
 from pathlib import Path
-from tests.worker.archives import Laboratory
+from benchmarks.rig.laboratory import Laboratory
 from worker.observe import observed_feeder
 from worker.settings import load_settings
 with observed_feeder(load_settings()):
@@ -167,7 +167,7 @@ def test_events_for_flower_are_sent_if_they_are_asked_for(
     worker = python(
         WORK,
         SCREEN_BROKER_URL=redis_server.url,
-        SCREEN_ANALYSER="tests.worker.stubs:open_analyser",
+        SCREEN_ANALYSER="benchmarks.rig.stubs:open_analyser",
         SCREEN_PROCESSES="1",
         SCREEN_HEALTH_FOLDER=str(tmp_path / "health"),
         **environment,

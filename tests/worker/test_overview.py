@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, submit_process, wait_until
 from pipeline.canonical import canonical_bytes
-from tests.worker.archives import Laboratory, submit_process, wait_until
 from worker import attempts, keys, overview, runs
 from worker.overview import Follower, Timing, pace, slowest, slowest_of
 from worker.records import Outcome, RunRecord

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.results import AnalysisOptions, ImageError
-from tests.worker.archives import Laboratory
 from tests.worker.test_archive import fail_reading
 from worker import keys, process, runs
 from worker.manifest import freeze, iterate_rows
@@ -125,7 +125,7 @@ def test_a_worker_with_another_model_refuses(laboratory: Laboratory) -> None:
 
 def test_an_analyser_that_is_not_there_is_said(laboratory: Laboratory) -> None:
     laboratory.fill(1, 1)
-    for name in ("tests.worker.stubs:nothing", "no.such.module:open", "tests.worker.stubs"):
+    for name in ("benchmarks.rig.stubs:nothing", "no.such.module:open", "benchmarks.rig.stubs"):
         with pytest.raises(ConfigurationError, match="SCREEN_ANALYSER"):
             work(laboratory, analyser=name)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.errors import ConfigurationError
-from tests.worker.archives import Laboratory
 from worker import runs
 from worker.purge import carry_out, plan_purge
 from worker.records import RunRecord

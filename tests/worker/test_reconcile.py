@@ -8,8 +8,8 @@ from typing import Self
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory, make_laboratory, submit_process
 from pipeline.errors import RetryableError
-from tests.worker.archives import Laboratory, make_laboratory, submit_process
 from tests.worker.test_attempts import leave
 from worker import breaker, keys, reconcile, runs
 from worker.engines import Settled
@@ -165,6 +165,33 @@ def test_a_row_whose_worker_died_is_handed_out_again(laboratory: Laboratory) -> 
     assert complete(laboratory, OneLostEngine(laboratory, **QUICK), run).ok == 1
 
 
+class StandingEngine(InlineEngine):
+    """Holds rows that nobody works at."""
+
+    def wait(self, seconds: float) -> list[int]:
+        time.sleep(min(seconds, 0.02))
+        return []
+
+
+def test_a_row_whose_worker_died_waits_once_while_there_is_no_other(
+    laboratory: Laboratory,
+) -> None:
+    """Copies would all be worked at as soon as there are workers again."""
+    laboratory.fill(1, 1)
+    run = laboratory.freeze()
+    leave(laboratory.store, run, 0)
+    engine = StandingEngine(laboratory, **QUICK)
+
+    def stop(state: Progress) -> None:
+        if time.monotonic() > until:
+            raise KeyboardInterrupt
+
+    until = time.monotonic() + 1
+    with pytest.raises(KeyboardInterrupt):
+        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    assert engine.handed == [0, 0]
+
+
 def test_a_row_that_somebody_is_at_is_not_handed_out_again(laboratory: Laboratory) -> None:
     laboratory.fill(1, 1)
     run = laboratory.freeze()
@@ -179,21 +206,6 @@ def test_a_row_that_somebody_is_at_is_not_handed_out_again(laboratory: Laborator
     with pytest.raises(KeyboardInterrupt):
         run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
     assert engine.handed == [0]
-
-
-class TriplingEngine(InlineEngine):
-    """Delivers every row three times."""
-
-    def accept(self, store: Store, run: RunRecord, position: int) -> None:
-        self.rows.extend([(store, run, position)] * 3)
-
-
-def test_rows_delivered_three_times_are_counted_once(laboratory: Laboratory) -> None:
-    laboratory.fill(2, 10)
-    laboratory.add("P00/bad.jpg", "bad 1")
-    progress = complete(laboratory, TriplingEngine(laboratory))
-    assert (progress.ok, progress.failed) == (20, 1)
-    assert not laboratory.twice()
 
 
 def test_what_was_judged_before_is_not_handed_out(laboratory: Laboratory) -> None:
@@ -291,30 +303,6 @@ def test_faults_that_pass_pause_the_run_and_fail_nothing(laboratory: Laboratory)
     progress = complete(laboratory, engine, on_pause=lambda why, _: pauses.append(why))
     assert (progress.ok, progress.failed) == (20, 0)
     assert set(pauses) == {"the broker is away"}
-
-
-def test_a_full_disk_pauses_the_run_and_fails_nothing(
-    laboratory: Laboratory, small_disk: Callable[[int], object]
-) -> None:
-    disk = Laboratory(laboratory.folder, "disk/out")
-    small_disk(4 * 1024 * 1024)
-    laboratory.fill(1, 30)
-    run = disk.freeze()
-    ballast = laboratory.folder / "disk" / "ballast"
-    with pytest.raises(OSError, match="No space left"):
-        ballast.write_bytes(b"x" * 4 * 1024 * 1024)
-    pauses: list[str] = []
-
-    def make_room(why: str, _: float) -> None:
-        pauses.append(why)
-        if len(pauses) == 3:
-            ballast.unlink()
-
-    progress = complete(disk, InlineEngine(disk), run, on_pause=make_room)
-    assert len(pauses) == 3
-    assert "No space left" in pauses[0]
-    assert (progress.ok, progress.failed) == (30, 0)
-    assert list(disk.store.list("attempts/")) == []
 
 
 def test_a_cancelled_run_stops_soon(laboratory: Laboratory) -> None:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory
 from pipeline.errors import ConfigurationError
-from tests.worker.archives import Laboratory
 from worker import keys, runs
 from worker.process import open_analyser, process_row
 from worker.records import RunRecord

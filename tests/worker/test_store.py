@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.rig.laboratory import python, wait_until
 from pipeline.errors import ConfigurationError, StoreUnavailableError
-from tests.worker.archives import python, wait_until
 from worker.store import DirectoryStore, open_store
 
 KEYS = st.from_regex(

@@ -8,8 +8,8 @@ import time
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from benchmarks.rig.laboratory import Laboratory, python
 from pipeline.errors import ConfigurationError, RetryableError, StoreUnavailableError
-from tests.worker.archives import Laboratory, python
 from worker import telemetry
 from worker.attempts import TimedOutError
 from worker.process import open_analyser, process_row

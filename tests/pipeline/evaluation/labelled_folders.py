@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.rig.stubs import judged
 from pipeline.bundle import Bundle, BundleRecord, default_bundle, write_bundle
 from pipeline.decode import decode
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
 from pipeline.results import ImageAnalysis, ModelRecord
-from tests.worker.stubs import judged
 
 #: Ground of the smears of each class: what a classifier on colours tells apart.
 GROUNDS = {

