@@ -12,9 +12,9 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from benchmarks.rig.laboratory import wait_until
 from tests.cli.conftest import Screen
 from tests.s3_server import make_bucket, moto_server, use_endpoint
-from tests.worker.archives import wait_until
 from worker import s3
 from worker.place import Place
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.laboratory import Laboratory
+from benchmarks.rig.stubs import model_of
 from pipeline.results import AnalysisOptions
-from tests.worker.archives import Laboratory
-from tests.worker.stubs import model_of
 from worker import runs, watch
 from worker.feed import feed
 from worker.manifest import iterate_rows
