@@ -157,7 +157,10 @@ def _claim_patients(store: Store, patients: list[str], root: str) -> None:
     unclaimed = []
     for patient in patients:
         found = store.read(keys.patient(patient))
-        if found is None:
+        if found == b"":
+            # The power failed before the claim reached the disk.
+            store.delete(keys.patient(patient))
+        if not found:
             unclaimed.append(patient)
         else:
             _check_claim(found, claim, patient)

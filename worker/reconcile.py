@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 #: How often the outcomes of outstanding rows are looked for where the engine does not tell: seldom
 #: while little happens, often while much does.
 _POLL_SECONDS = 1.0
-_SHORTEST_POLL_SECONDS = 0.05
+_SHORTEST_POLL_SECONDS = 0.02
 
 #: Looking on goes through the whole run.
 _LOOK_ON_SECONDS = 5.0
@@ -304,8 +304,8 @@ class Reconciler:
         self._polled = now
         before = self.settled
         self._look()
-        much = self.settled - before > self._window // 4
-        changed = self._poll_seconds * (0.5 if much else 2)
+        part = (self.settled - before) / self._window
+        changed = self._poll_seconds * (2 if part < 1 / 4 else 1 / 2 if part < 1 / 2 else 1 / 8)
         self._poll_seconds = min(max(changed, _SHORTEST_POLL_SECONDS), _POLL_SECONDS)
 
     def _look(self) -> None:

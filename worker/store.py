@@ -27,7 +27,7 @@ _KEY = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*/)*[a-z0-9_-][a-z0-9._-]*")
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 #: What nothing depends on after a power failure is not worth waiting for the disk.
-_PASSING_KEYS = ("attempts/", "lease/", "log/")
+_PASSING_KEYS = ("attempts/", "lease/", "log/", "patients/")
 
 #: A temporary file lives for milliseconds; one older than this was left by a killed process.
 _LEFTOVER_SECONDS = 3600.0

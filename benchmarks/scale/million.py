@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from benchmarks.scale.feeding import OUTCOME
-from benchmarks.scale.synthetic import frozen
+from benchmarks.scale.synthetic import OUTCOME, frozen
 from pipeline.errors import ConfigurationError
 from worker import keys
 from worker.feed import feed

@@ -13,11 +13,10 @@ from typing import Any
 import redis
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from benchmarks.scale.feeding import OUTCOME
-from benchmarks.scale.synthetic import frozen
+from benchmarks.scale.synthetic import finish, frozen
 from pipeline.errors import ConfigurationError
 from worker import keys
-from worker.celery_app import queue_keys
+from worker.celery_app import UNACKED_KEY, queue_keys
 from worker.engines.celery import CeleryEngine
 from worker.reconcile import run_to_completion
 from worker.settings import load_settings
@@ -36,7 +35,7 @@ def measure_workers(folder: Path, arguments: argparse.Namespace) -> dict[str, An
     run = frozen(store, images)
     server = RedisServer(program, folder)
     server.start()
-    settings = load_settings(broker_url=server.url, window=4 * WORKERS)
+    settings = load_settings(broker_url=server.url, window=8 * WORKERS)
     stop = threading.Event()
     workers = [
         threading.Thread(target=_work, args=(server.port, store.path, stop)) for _ in range(WORKERS)
@@ -70,9 +69,12 @@ def _work(port: int, store: Path, stop: threading.Event) -> None:
         found = client.brpop(queue_keys(), timeout=1)
         if found is None:
             continue
-        body = json.loads(base64.b64decode(json.loads(found[1])["body"]))[1]
+        message = json.loads(found[1])
+        # As kombu notes what was taken, which the feeder counts.
+        tag = message["properties"]["delivery_tag"]
+        client.hset(UNACKED_KEY, tag, found[1])
+        body = json.loads(base64.b64decode(message["body"]))[1]
         for row in body["rows"]:
             time.sleep(SECONDS_AN_IMAGE)
-            path = store / keys.done(body["run_id"], body["shard"] * keys.SHARD_ROWS + row)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(OUTCOME)
+            finish(store, body["run_id"], body["shard"] * keys.SHARD_ROWS + row)
+        client.hdel(UNACKED_KEY, tag)

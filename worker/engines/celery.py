@@ -29,6 +29,10 @@ from worker.tasks import PROCESS, RowsMessage
 MESSAGE_ROWS, MESSAGE_BYTES = 8, 2_000_000
 
 
+#: While fewer messages than this wait for each process, none of them holds several rows.
+_MESSAGES_A_PROCESS = 4
+
+
 class CeleryEngine:
     """Sends messages and forgets them: what becomes of a row is seen in the store."""
 
@@ -40,6 +44,7 @@ class CeleryEngine:
         self._redis: redis.Redis = connect(settings)
         # Of what an earlier feeder left behind the most is assumed.
         self._rows_a_message = float(MESSAGE_ROWS)
+        self._taken = 0
 
     def __enter__(self) -> Self:
         check_broker(self._settings)
@@ -64,12 +69,16 @@ class CeleryEngine:
     ) -> None:
         """Publish the rows; small ones several to a message if there are many more."""
         level = priority(store, run)
-        messages = list(_messages(store, run, positions, most=MESSAGE_ROWS if together else 1))
+        most = self._rows_at_once() if together else 1
+        messages = list(_messages(store, run, positions, most=most))
         with self._broker_faults(), self._app.producer_pool.acquire(block=True) as producer:
             for message in messages:
                 self._app.send_task(
                     PROCESS,
                     kwargs=message.model_dump(mode="json"),
+                    # Nobody reads the message twice: once as text, for people.
+                    argsrepr="",
+                    kwargsrepr="",
                     queue=QUEUE,
                     priority=PRIORITY_STEPS[level],
                     producer=producer,
@@ -86,10 +95,18 @@ class CeleryEngine:
 
     def holds(self) -> int:
         """Rows of messages that wait, and of those that workers have taken: an estimate."""
-        with self._broker_faults():
-            counts = [int(self._redis.llen(key)) for key in queue_keys()]
-            counts.append(int(self._redis.hlen(UNACKED_KEY)))
-        return round(sum(counts) * self._rows_a_message)
+        with self._broker_faults(), self._redis.pipeline(transaction=False) as asked:
+            for key in queue_keys():
+                asked.llen(key)
+            asked.hlen(UNACKED_KEY)
+            *waiting, taken = asked.execute()
+        self._taken = int(taken)
+        return round((sum(waiting) + taken) * self._rows_a_message)
+
+    def _rows_at_once(self) -> int:
+        """Rows of a message at which there are a few messages for each process that takes some."""
+        messages = _MESSAGES_A_PROCESS * max(self._taken, 1)
+        return min(MESSAGE_ROWS, max(1, self._settings.window // messages))
 
     @contextmanager
     def _broker_faults(self) -> Iterator[None]:
