@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from tests.s3_server import make_bucket, moto_server, use_endpoint
+from worker import s3
 
 # Examples are the same in every run, and slow machines are no failures.
 settings.register_profile("project", deadline=None, derandomize=True)
@@ -44,3 +47,20 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server, for all tests of the session."""
+    with moto_server() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new bucket of its own; this process, and those that it starts, speak to its server."""
+    use_endpoint(monkeypatch, s3_endpoint)
+    name = f"laboratory-{uuid4().hex[:12]}"
+    make_bucket(s3_endpoint, name)
+    yield name
+    s3._client.cache_clear()

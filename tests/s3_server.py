@@ -58,7 +58,11 @@ def moto_server() -> Iterator[str]:
 
 def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     """Let this process, and those that it starts, speak to that endpoint."""
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
+    for name, value in {
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ENDPOINT_URL_SQS": endpoint,
+    }.items():
         monkeypatch.setenv(name, value)
     s3._client.cache_clear()
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pipeline.results import ImageError
 from worker.manifest import read_row
-from worker.process import read_analysis
-from worker.records import ManifestRow, Outcome, RunRecord
+from worker.records import ManifestRow, RunRecord
+from worker.results import error_of
 from worker.runs import read_outcome, shard_state
 from worker.store import Store
 
@@ -33,15 +33,3 @@ def failures(store: Store, run: RunRecord) -> Iterator[Failure]:
             outcome = read_outcome(store, run, position)
             if outcome is not None and outcome.status == "failed":
                 yield Failure(read_row(store, run, position), error_of(store, outcome))
-
-
-def error_of(store: Store, outcome: Outcome) -> ImageError:
-    """Why an image failed, from its outcome or its stored result."""
-    if outcome.error is not None:
-        return outcome.error
-    analysis = read_analysis(store, outcome.result) if outcome.result else None
-    if analysis is None or analysis.error is None:
-        return ImageError(
-            reason="result_missing", message="the stored result is gone; `screen retry --failed`"
-        )
-    return analysis.error

@@ -33,9 +33,9 @@ from pipeline.report import (
 from pipeline.results import ImageResult, PatientReport
 from worker import keys, telemetry
 from worker.place import Place
-from worker.process import picture_key, read_analysis
 from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
+from worker.results import picture_key, read_analysis
 from worker.runs import RowOutcome, forget_outcome, outcomes
 from worker.store import Store
 from worker.watch import is_newest

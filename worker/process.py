@@ -13,8 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
-from pydantic import ValidationError
-
 from pipeline.canonical import canonical_bytes
 from pipeline.errors import (
     BadInputError,
@@ -36,6 +34,7 @@ from worker.attempts import Standing
 from worker.isolation import process_alone
 from worker.manifest import read_row
 from worker.records import ManifestRow, Outcome, RunRecord
+from worker.results import error_of, picture_key, read_analysis
 from worker.settings import Settings
 from worker.store import Store
 
@@ -76,27 +75,6 @@ class Seen(Record):
     """Which content a listed file had."""
 
     sha256: str
-
-
-def read_analysis(store: Store, folder: str) -> ImageAnalysis | None:
-    """The stored analysis of a result; None if there is none or it was damaged.
-
-    A damaged one (a disk that lied about fsync before power failed) is removed, to be made anew.
-    """
-    data = store.read(keys.analysis(folder))
-    if data is None:
-        return None
-    try:
-        return ImageAnalysis.model_validate_json(data)
-    except ValidationError:
-        logger.error("a damaged analysis is removed and made anew: %s", folder)
-        store.delete(keys.analysis(folder))
-        return None
-
-
-def picture_key(folder: str, name: str) -> str:
-    """Where a picture of a result lies."""
-    return f"{folder}{name}" if name.endswith(".png") else f"{folder}{name}.png"
 
 
 def open_analyser(run: RunRecord, settings: Settings) -> Analyser:
@@ -267,16 +245,8 @@ def _finish(store: Store, run: RunRecord, position: int, outcome: Outcome) -> No
     with telemetry.stage("save"):
         first = store.create(keys.done(run.run_id, position), canonical_bytes(outcome))
     attempts.clear(store, run, position)
-    reason = _reason(store, outcome)
+    reason = None if outcome.status == "ok" else error_of(store, outcome).reason
     telemetry.finished(run.run_id, position, outcome.status, reason, first=first)
-
-
-def _reason(store: Store, outcome: Outcome) -> str | None:
-    """The code of a failure."""
-    if outcome.status == "ok" or outcome.error is not None:
-        return outcome.error.reason if outcome.error else None
-    analysis = read_analysis(store, outcome.result) if outcome.result else None
-    return analysis.error.reason if analysis is not None and analysis.error else None
 
 
 def _log_row(store: Store, run: RunRecord, position: int, started: float) -> None:

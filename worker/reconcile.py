@@ -21,11 +21,11 @@ from worker.allowance import Allowance
 from worker.attempts import Marks
 from worker.breaker import Breaker
 from worker.engines import Engine, Settled
-from worker.failures import error_of
 from worker.lease import Lease
 from worker.manifest import read_row
 from worker.process import finish_without_reading
 from worker.records import Progress, RunRecord
+from worker.results import error_of
 from worker.runs import (
     cancel,
     is_cancelled,

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from benchmarks.faults.trial import Trial
 from benchmarks.rig.laboratory import Laboratory
 from worker import runs
-from worker.failures import error_of
+from worker.results import error_of
 
 #: What each kind of bad image is in its report.
 _REASONS = {

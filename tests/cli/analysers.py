@@ -8,13 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from benchmarks.rig.stubs import PNG, Analysis, judged
-from pipeline.bundle import BundleRecord, read_model_record
+from pipeline.bundle import read_model_record
 from pipeline.canonical import canonical_bytes
-from pipeline.confidence import Thresholds
-from pipeline.labels import LABELS
-from pipeline.preprocess import Preprocessing
-from pipeline.quality import QualityLimits
 from pipeline.results import AnalysisOptions
+from tests.stub_records import stub_record
 
 
 class Judging:
@@ -45,30 +42,7 @@ class Decoding(Judging):
 
 def write_bundle_record(directory: Path) -> Path:
     """A folder that passes for a model bundle as long as nobody loads the network."""
-    record = BundleRecord(
-        name="stub",
-        labels=LABELS,
-        preprocessing=Preprocessing(input_size=224),
-        embedding_layer="embedding",
-        feature_map_layer="features",
-        thresholds=Thresholds(
-            n_close=5,
-            max_distance=1,
-            min_agreement=0.8,
-            min_probability=0.8,
-            calibration_images=10,
-            target_coverage=0.9,
-            target_error=0.05,
-            calibration_coverage=0.9,
-            calibration_error=0.05,
-        ),
-        quality_limits=QualityLimits(
-            min_focus=0, min_brightness=0, max_brightness=1, max_saturated=1
-        ),
-        tested="never",
-        training={},
-        files={},
-    )
+    record = stub_record()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "bundle.json").write_bytes(canonical_bytes(record))
     return directory

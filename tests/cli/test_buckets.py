@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from tests.cli.conftest import Screen
-from tests.s3_server import make_bucket, moto_server, use_endpoint
 from worker import s3
 from worker.place import Place
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with moto_server() as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    use_endpoint(monkeypatch, endpoint)
-    name = f"laboratory-{uuid4().hex[:12]}"
-    make_bucket(endpoint, name)
-    yield name
-    s3._client.cache_clear()
 
 
 def upload(screen: Screen, bucket: str, prefix: str) -> None:

@@ -10,11 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import boto3
-import pytest
 
 from benchmarks.rig.laboratory import wait_until
 from tests.cli.conftest import Screen
-from tests.s3_server import make_bucket, moto_server, use_endpoint
 from worker import s3
 from worker.place import Place
 
@@ -66,22 +64,6 @@ def test_a_second_watcher_takes_over(screen: Screen) -> None:
         second.send_signal(signal.SIGTERM)
         second.communicate(timeout=30)
     assert second.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with moto_server() as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    use_endpoint(monkeypatch, endpoint)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", endpoint)
-    name = f"laboratory-{uuid4().hex[:12]}"
-    make_bucket(endpoint, name)
-    yield name
-    s3._client.cache_clear()
 
 
 def test_what_arrives_in_a_bucket_is_reported_there(screen: Screen, bucket: str) -> None:

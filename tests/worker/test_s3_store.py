@@ -1,32 +1,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ResponseStreamingError
 
 from pipeline.errors import ConfigurationError, StoreUnavailableError
-from tests.s3_server import free_port, make_bucket, moto_server, use_endpoint
+from tests.s3_server import free_port, use_endpoint
 from worker import s3
 from worker.place import Place
 from worker.s3 import S3Store, has_conditional_puts
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with moto_server() as found:
-        yield found
-
-
 @pytest.fixture
-def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
-    use_endpoint(monkeypatch, endpoint)
-    bucket = f"results-{uuid4().hex[:12]}"
-    make_bucket(endpoint, bucket)
-    yield S3Store(Place.of(f"s3://{bucket}/night/one"))
-    s3._client.cache_clear()
+def store(bucket: str) -> S3Store:
+    return S3Store(Place.of(f"s3://{bucket}/night/one"))
 
 
 def test_a_value_is_written_once(store: S3Store) -> None:

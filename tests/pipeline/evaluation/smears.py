@@ -9,19 +9,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.bundle import Bundle, BundleRecord
-from pipeline.confidence import Thresholds
+from pipeline.bundle import Bundle
 from pipeline.decode import decode
 from pipeline.labels import LABELS, Label
 from pipeline.neighbours import References
-from pipeline.preprocess import Preprocessing
-from pipeline.quality import QualityLimits
 from pipeline.results import Confidence, ImageAnalysis
 from pipeline.samples import FieldRecipe, SyntheticField, render_field
 from pipeline.samples.recipe import BLUE, EOSIN
 from pipeline.segment import segment
 from pipeline.segment.background import background_colour
 from tests.pipeline.report_builder import ok_image
+from tests.stub_records import stub_record
 
 #: Benign smears have small white cells and blue stain, early ones large cells and eosin.
 FOLDERS: dict[str, Label] = {"benign": "benign", "early": "early_b"}
@@ -120,30 +118,7 @@ def looks_at_cells(data: bytes) -> Said:
 def bundle_of(*trained_on: str, training: dict[str, object] | None = None) -> Bundle:
     """A bundle without a network, with these references."""
     names = trained_on or ("elsewhere/1.png",)
-    record = BundleRecord(
-        name="stub",
-        labels=LABELS,
-        preprocessing=Preprocessing(input_size=224),
-        embedding_layer="embedding",
-        feature_map_layer="features",
-        thresholds=Thresholds(
-            n_close=5,
-            max_distance=1,
-            min_agreement=0.8,
-            min_probability=0.8,
-            calibration_images=10,
-            target_coverage=0.9,
-            target_error=0.05,
-            calibration_coverage=0.9,
-            calibration_error=0.05,
-        ),
-        quality_limits=QualityLimits(
-            min_focus=0, min_brightness=0, max_brightness=1, max_saturated=1
-        ),
-        tested="never",
-        training=training or {},
-        files={},
-    )
+    record = stub_record(training)
     embeddings = np.zeros((len(names), 2), np.float32)
     references = References(embeddings, np.zeros(len(names), np.int8), names)
     return Bundle(Path("stub"), record, references)
