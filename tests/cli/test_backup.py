@@ -36,7 +36,7 @@ def test_a_copy_made_while_a_run_went_on_computes_what_it_lacks(screen: Screen) 
     store = screen.out / "store"
     shutil.rmtree(next(path.parent for path in store.glob("results/*/*/analysis.json")))
     shutil.rmtree(store / "done" / run_id)
-    for path in (*store.glob("reported/*"), *screen.out.glob("P*/report.json")):
+    for path in (*store.glob("reported/*"), *screen.out.glob("patients/*/report.json")):
         path.unlink()
     assert screen("resume").exit_code == 0
     assert reports(screen.out) == before

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import redis
-import yaml
 
-from tests.conftest import REPOSITORY
-from tests.redis_server import find_redis_servers
-from tests.s3_server import free_port
+from tests.deploy.compose_file import DOCKER, FILLED_IN, example, interpolated, load
 from worker.broker import check_broker
 from worker.celery_app import create_app
 from worker.health import Heartbeat
@@ -26,37 +21,13 @@ from worker.machine import ProcessMark
 from worker.presence import Presence
 from worker.settings import Settings, load_settings
 
-DOCKER = REPOSITORY / "docker"
-
 #: A worker may take so much longer than SCREEN_SHUTDOWN_SECONDS to end.
 LONGER_SECONDS = 5
-
-#: What an administrator fills in.
-FILLED_IN = {"SCREEN_REDIS_PASSWORD": "0123abcd", "FLOWER_PASSWORD": "4567"}
-
-
-def example() -> dict[str, str]:
-    """Variables of .env.example, also those that are commented out."""
-    text = (DOCKER / ".env.example").read_text("utf-8")
-    return dict(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
-
-
-def interpolated(text: str, given: dict[str, str]) -> str:
-    """As compose does: ``${NAME:-default}`` and ``${NAME:?what is missing}``."""
-
-    def value(match: re.Match[str]) -> str:
-        name, kind, word = match.groups()
-        found = given.get(name) or (word if kind == ":-" else None)
-        assert found, f"{name} {word}"
-        return found
-
-    return re.sub(r"\$\{(\w+)(:-|:\?)([^}]*)\}", value, text)
 
 
 @pytest.fixture(scope="module")
 def compose() -> Any:
-    text = (DOCKER / "compose.yaml").read_text("utf-8")
-    return yaml.safe_load(interpolated(text, example() | FILLED_IN))
+    return load({})
 
 
 @pytest.fixture(scope="module")
@@ -133,34 +104,6 @@ def test_images_are_read_only_and_reports_are_not(services: Any) -> None:
         "/srv/incoming": "/incoming:ro",
         "/srv/reports": "/reports",
     }
-
-
-@pytest.fixture(params=find_redis_servers(), ids=str)
-def laboratory_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Redis as start.sh starts it in its container; its address, with the password."""
-    program: Path = request.param
-    port = free_port()
-    environment = {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "SCREEN_REDIS_PASSWORD": "0123abcd",
-        "DIR": str(DOCKER / "redis"),
-        "ACL": str(tmp_path / "users.acl"),
-    }
-    process = subprocess.Popen(
-        ["sh", DOCKER / "redis" / "start.sh", "--port", str(port)],
-        env=environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if b"Ready to accept connections" in line:
-            break
-    else:
-        pytest.skip(f"{program} is too old for this configuration")
-    yield f"redis://screen:0123abcd@127.0.0.1:{port}/0"
-    process.kill()
-    process.wait()
 
 
 def test_redis_starts_with_one_user_who_may_do_what_workers_do(
