@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.deploy.compose_file import DOCKER, FILLED_IN, example, interpolated, load
+from tests.deploy.conftest import LaboratoryRedis
 from worker.broker import check_broker
 from worker.celery_app import create_app
 from worker.health import Heartbeat
@@ -107,9 +108,9 @@ def test_images_are_read_only_and_reports_are_not(services: Any) -> None:
 
 
 def test_redis_starts_with_one_user_who_may_do_what_workers_do(
-    laboratory_redis: str, tmp_path: Path
+    laboratory_redis: LaboratoryRedis, tmp_path: Path
 ) -> None:
-    settings = load_settings(broker_url=laboratory_redis, celery_events=True)
+    settings = load_settings(broker_url=laboratory_redis.url, celery_events=True)
     assert check_broker(settings).append_only is True
     presence = Presence(settings)
     beat = Heartbeat(
@@ -134,15 +135,27 @@ def test_redis_starts_with_one_user_who_may_do_what_workers_do(
     assert "0123abcd" not in (tmp_path / "users.acl").read_text()
 
 
-def test_redis_lets_nobody_else_in(laboratory_redis: str) -> None:
-    port = int(laboratory_redis.rpartition(":")[2].removesuffix("/0"))
-    with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=port).ping()
+def test_redis_lets_nobody_else_in(laboratory_redis: LaboratoryRedis) -> None:
+    port = laboratory_redis.port
+    for stranger in ({}, {"username": "default", "password": "none"}, {"username": "screen"}):
+        with pytest.raises(redis.RedisError):
+            redis.Redis(port=port, **stranger).get("screen")
     health = redis.Redis(port=port, username="health", password="none")
     assert health.ping()
     with pytest.raises(redis.ResponseError):
         health.get("screen")
-    screen = redis.Redis.from_url(laboratory_redis)
+    screen = redis.Redis.from_url(laboratory_redis.url)
     for forbidden in (["FLUSHALL"], ["CONFIG", "GET", "*"], ["GET", "other"], ["ACL", "LIST"]):
         with pytest.raises(redis.ResponseError):
             screen.execute_command(*forbidden)
+
+
+def test_redis_has_everything_again_after_a_restart(laboratory_redis: LaboratoryRedis) -> None:
+    client = redis.Redis.from_url(laboratory_redis.url)
+    client.set("screen-one", 1)
+    with client.pipeline(transaction=True) as together:
+        together.set("screen-two", 2).rpush("screen", "three").execute()
+    laboratory_redis.stop()
+    assert laboratory_redis.start()
+    assert client.mget("screen-one", "screen-two") == [b"1", b"2"]
+    assert client.llen("screen") == 1

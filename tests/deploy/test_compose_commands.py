@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Screen
 from tests.deploy.compose_file import load
+from tests.deploy.conftest import LaboratoryRedis
 from tests.s3_server import free_port
 from tests.worker.archives import wait_until
 
@@ -81,8 +82,8 @@ class Server:
 
 
 @pytest.fixture
-def server(screen: Screen, laboratory_redis: str) -> Server:
-    return Server(screen, laboratory_redis)
+def server(screen: Screen, laboratory_redis: LaboratoryRedis) -> Server:
+    return Server(screen, laboratory_redis.url)
 
 
 def test_what_is_submitted_is_there_in_the_morning(server: Server, screen: Screen) -> None:
