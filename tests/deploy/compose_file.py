@@ -15,10 +15,11 @@ DOCKER = REPOSITORY / "docker"
 FILLED_IN = {"SCREEN_REDIS_PASSWORD": "0123abcd", "FLOWER_PASSWORD": "4567"}
 
 
-def example() -> dict[str, str]:
-    """Variables of .env.example, also those that are commented out."""
+def example(*, whole: bool = False) -> dict[str, str]:
+    """Variables of .env.example; ``whole``: also those that are commented out."""
     text = (DOCKER / ".env.example").read_text("utf-8")
-    return dict(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+    start = "(?:# )?" if whole else ""
+    return dict(re.findall(rf"^{start}([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
 
 
 def interpolated(text: str, given: dict[str, str]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.redis_server import find_redis_servers
 from tests.cli.conftest import screen
 from tests.deploy.compose_file import DOCKER
-from tests.redis_server import find_redis_servers
 from tests.s3_server import free_port
 
 __all__ = ["screen"]

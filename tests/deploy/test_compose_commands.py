@@ -12,11 +12,14 @@ from urllib.request import urlopen
 
 import pytest
 
+from benchmarks.rig.laboratory import wait_until
 from tests.cli.conftest import Screen
 from tests.deploy.compose_file import load
-from tests.deploy.conftest import LaboratoryRedis
+from tests.deploy.conftest import SERVERS, LaboratoryRedis
 from tests.s3_server import free_port
-from tests.worker.archives import wait_until
+
+# One Redis is as good as another here.
+pytestmark = pytest.mark.parametrize("laboratory_redis", [*SERVERS.values()][:1], indirect=True)
 
 
 class Server:
@@ -51,11 +54,11 @@ class Server:
         return ",".join(parts)
 
     @contextmanager
-    def up(self, name: str) -> Iterator[subprocess.Popen[str]]:
+    def up(self, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
         """The service; at the end it is told to stop and has to within its grace period."""
         service = self._services[name]
         command = [self._here(word) for word in service["command"]]
-        process = self._screen.start(*command, env=self._environment(name))
+        process = self._screen.start(*command, *options, env=self._environment(name))
         try:
             yield process
             process.send_signal(signal.SIGTERM)
@@ -99,3 +102,14 @@ def test_what_is_submitted_is_there_in_the_morning(server: Server, screen: Scree
         assert done in server.asks("worker", "/metrics")
         assert "screen_images_outstanding 0.0" in server.asks("feeder", "/metrics")
     assert screen.json("status")["runs"][0]["ok"] == 4
+
+
+def test_what_arrives_is_screened(server: Server, screen: Screen) -> None:
+    folder = screen.folder / "incoming" / "P1"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("image a")
+    (folder / "_complete").touch()
+    # As in the file, but in less of a hurry there.
+    quick = ("--every", "0.5", "--still", "1")
+    with server.up("worker"), server.up("feeder"), server.up("watcher", *quick):
+        wait_until((screen.out / "patients" / "P1" / "report.json").exists, seconds=90)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from benchmarks.rig.laboratory import wait_until
 from tests.cli.conftest import Screen
 from tests.conftest import REPOSITORY
 from tests.s3_server import make_bucket, moto_server, use_endpoint
@@ -75,6 +76,10 @@ def test_each_part_can_do_its_work_and_no_more(screen: Screen, bucket: str, beco
     assert screen.json("status", "--out", out)["runs"][0]["remaining"] == 3
     assert screen("cancel", "--out", out).exit_code == 0
     assert screen("submit", archive, "--out", out, "--no-wait").exit_code == 0
+    watcher = screen.start("watch", archive, "--out", out, "--every", "0.5", "--quiet", "1")
+    wait_until(lambda: len(screen.json("status", "--out", out)["runs"]) == 2, seconds=60)
+    watcher.terminate()
+    assert watcher.wait(timeout=60) == 0
     place = Place(bucket, "")
     for key in ("reports/index.html", "incoming/P1/a.jpg"):
         with pytest.raises(Exception, match="access is denied"), s3.s3_faults(place):

@@ -60,7 +60,7 @@ resource "aws_iam_role_policy" "watcher" {
 resource "aws_iam_role_policy" "notifications" {
   name   = "notifications"
   role   = aws_iam_role.watcher.id
-  policy = templatefile("${local.policies}/notifications.json", { queue_arn = aws_sqs_queue.arrivals.arn, key_arn = aws_kms_key.this.arn })
+  policy = templatefile("${local.policies}/notifications.json", { queue_arn = aws_sqs_queue.arrivals.arn })
 }
 
 # What ECS itself needs to start a task: the image, the logs, the one secret.

@@ -59,7 +59,7 @@ variable "worker_memory" {
 }
 
 variable "min_workers" {
-  description = "Workers that are always there; one takes a new image up at once, none costs nothing while idle but has to be started by hand"
+  description = "Workers that are always there"
   type        = number
   default     = 1
 

@@ -23,7 +23,7 @@ locals {
       health  = true
     }
     watcher = {
-      command = ["watch", local.archive, "--out", local.reports]
+      command = ["watch", local.archive, "--out", local.reports, "--queue", aws_sqs_queue.arrivals.url]
       role    = aws_iam_role.watcher.arn
       cpu     = local.processor / 4
       memory  = 1024
