@@ -2,6 +2,7 @@
 # make run SLIDES=/path/archive  the same on your own images
 # make test                      set up, check style and types, run the tests
 # make test-slow                 the long tests
+# make wheelhouse                all dependencies as files, to install where there is no network
 
 PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,\
             $(shell $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,13))' 2>/dev/null && command -v $(p))))
@@ -14,7 +15,7 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
 
-.PHONY: run test test-slow lint lock clean
+.PHONY: run test test-slow lint lock wheelhouse clean
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)
@@ -55,5 +56,9 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements-dev.lock
 
+# For this kind of machine and this Python, with the hashes of the lock file.
+wheelhouse: $(VENV)/bin/python
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes -r requirements.lock -d wheelhouse
+
 clean:
-	rm -rf $(VENV) build *.egg-info samples reports
+	rm -rf $(VENV) build *.egg-info samples reports wheelhouse
