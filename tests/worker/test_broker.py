@@ -76,7 +76,7 @@ def test_a_user_with_few_rights_is_enough(redis_with: RedisWith, laboratory: Lab
     client.execute_command(
         *("ACL", "SETUSER", "screen", "on", ">secret"),
         *("~screen*", "~_kombu*", "~unacked*", "&*"),
-        *("+@all", "-@dangerous", "-@admin", "+info", "+client|setinfo", "+client|setname"),
+        *("+@all", "-@dangerous", "-@admin", "+info"),
     )
     client.execute_command("ACL", "SETUSER", "default", "off")
     url = server.url.replace("redis://", "redis://screen:secret@")
