@@ -67,4 +67,4 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"laboratory-{uuid4().hex[:12]}"
     make_bucket(s3_endpoint, name)
     yield name
-    s3._client.cache_clear()
+    s3.forget()

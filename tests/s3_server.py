@@ -64,7 +64,7 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
         "AWS_ENDPOINT_URL_SQS": endpoint,
     }.items():
         monkeypatch.setenv(name, value)
-    s3._client.cache_clear()
+    s3.forget()
 
 
 def make_bucket(endpoint: str, name: str) -> None:

@@ -139,8 +139,10 @@ def standing(
     markers = _markers(store, run, position)
     dead = [marker for marker in markers if _is_dead(marker, hard_limit)]
     alone = [marker for marker in markers if marker.alone]
-    if sum(marker.alone for marker in dead) >= ALONE:
-        return Standing.GIVEN_UP, _reason(dead)
+    watched = [marker for marker in dead if marker.alone]
+    if len(watched) >= ALONE:
+        # Of the others it is not known whether the image or a person ended them.
+        return Standing.GIVEN_UP, _reason(watched)
     if len(dead) >= AMONG_OTHERS:
         # Whoever tried it among others before may still be at it.
         busy = len(markers) >= ATTEMPTS or any(marker not in dead for marker in alone)

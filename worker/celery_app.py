@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 QUEUE = "screen"
 
+#: Feeding that ended with an error begins anew after this.
+_FEED_AGAIN_SECONDS = 60.0
+
 #: What runs of each priority are sent with: Redis has a list for each, and workers look into the
 #: first one first.
 PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
@@ -181,16 +184,26 @@ def _feeding(outs: Sequence[Path | Place], settings: Settings) -> Iterator[None]
     if not outs:
         yield
         return
-    from worker.feed import feed
-
     stop = threading.Event()
-    thread = threading.Thread(target=feed, args=(outs, settings), kwargs={"stop": stop})
+    thread = threading.Thread(target=_feed, args=(outs, settings, stop))
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
+
+
+def _feed(outs: Sequence[Path | Place], settings: Settings, stop: threading.Event) -> None:
+    """Feed until told to stop, whatever happens: nobody would notice that the thread has ended."""
+    from worker.feed import feed
+
+    while not stop.is_set():
+        try:
+            feed(outs, settings, stop=stop)
+        except Exception as error:  # noqa: BLE001 - said, and tried again
+            logger.error("feeding begins anew in a while: %s", logs.cause(error))
+            stop.wait(_FEED_AGAIN_SECONDS)
 
 
 def _exported(settings: Settings) -> dict[str, str]:

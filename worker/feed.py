@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from worker import keys, logs, telemetry
+from worker.allowance import Allowance
 from worker.engines import Engine, open_engine
 from worker.finalise import write_reports
 from worker.manifest import read_run
@@ -44,9 +45,18 @@ class _Folder(NamedTuple):
 class _Job:
     """A run that is being fed."""
 
-    def __init__(self, folder: _Folder, run: RunRecord, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self,
+        folder: _Folder,
+        run: RunRecord,
+        engine: Engine,
+        settings: Settings,
+        allowance: Allowance,
+    ) -> None:
         self.folder, self.run = folder, run
-        self.reconciler = Reconciler(folder.store, run, engine, settings=settings)
+        self.reconciler = Reconciler(
+            folder.store, run, engine, settings=settings, allowance=allowance
+        )
         self.weight = WEIGHTS[priority(folder.store, run)]
         self.rests_until = 0.0
         self._patience = Patience()
@@ -77,6 +87,7 @@ class Feeder:
         self._engine = engine
         self._settings = settings
         self._reference_images = reference_images
+        self._allowance = Allowance(settings.megabytes_per_second)
         self._jobs: dict[str, _Job] = {}
         self._looked = 0.0
         self._rests_until = 0.0
@@ -121,7 +132,9 @@ class Feeder:
             run = read_run(store, run_id)
             if not is_cancelled(store, run):
                 logger.info("run %s is taken up", run_id)
-                self._jobs[run_id] = _Job(folder, run, self._engine, self._settings)
+                self._jobs[run_id] = _Job(
+                    folder, run, self._engine, self._settings, self._allowance
+                )
 
     def _share(self, job: _Job, active: Sequence[_Job]) -> int:
         """How many rows of the run may be outstanding."""

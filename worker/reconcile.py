@@ -44,8 +44,10 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.02
 
-#: Looking on goes through the whole run.
+#: Looking on goes through the whole run: it is done this seldom, and for no more than this part of
+#: the time.
 _LOOK_ON_SECONDS = 5.0
+_LOOK_ON_PART = 0.1
 
 #: Between two calls of ``on_progress``, at least.
 _REPORT_SECONDS = 0.2
@@ -140,7 +142,9 @@ class Reconciler:
         *,
         settings: Settings,
         on_progress: Callable[[Progress], None] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        """``allowance``: what runs that are fed together may read together."""
         self._store = store
         self._run = run
         self._engine = engine
@@ -149,7 +153,7 @@ class Reconciler:
         seconds = settings.reconcile_seconds
         self._lease = Lease(store, keys.lease(run.run_id), renew_seconds=seconds)
         self._breaker = Breaker(settings.failed_share)
-        self._allowance = Allowance(settings.megabytes_per_second)
+        self._allowance = allowance or Allowance(settings.megabytes_per_second)
         self._pending: deque[int] = deque()
         self._outstanding: dict[int, _Handed] = {}
         self._window = settings.window
@@ -162,6 +166,7 @@ class Reconciler:
         self._reported = 0.0
         self._polled = self._reconciled = self._last_settled = now
         self._poll_seconds = _POLL_SECONDS
+        self._look_on_again = now
         #: Rows this reconciler saw become finished.
         self.settled = 0
 
@@ -227,10 +232,11 @@ class Reconciler:
         self._outstanding.clear()
         self._start_sweep()
         now = time.monotonic()
-        if now - self._polled < _LOOK_ON_SECONDS:
+        if now < self._look_on_again:
             return False
-        self._polled = now
         state = progress(self._store, self._run)
+        taken = time.monotonic() - now
+        self._look_on_again = now + max(_LOOK_ON_SECONDS, taken / _LOOK_ON_PART)
         if self._on_progress is not None:
             self._on_progress(state)
         return state.finished

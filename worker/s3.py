@@ -27,7 +27,7 @@ from botocore.exceptions import (
 
 from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableError
 from worker.place import Place
-from worker.settings import load_settings
+from worker.settings import Settings, load_settings
 from worker.store import check_key
 
 #: Tries of one call, with growing, random pauses between them, before it counts as failed.
@@ -123,14 +123,25 @@ def _meaning(place: Place, error: ClientError) -> ScreenError:
     return StoreUnavailableError(f"{place} answers {shown}; the run goes on when it is mended")
 
 
+@lru_cache(maxsize=1)
+def _settings() -> Settings:
+    return load_settings()
+
+
+def forget() -> None:
+    """Read credentials, endpoint and settings again."""
+    _client.cache_clear()
+    _settings.cache_clear()
+
+
 def options() -> dict[str, str]:
     """What every call carries that reads or writes an object, from the settings."""
-    return {"RequestPayer": "requester"} if load_settings().s3_requester_pays else {}
+    return {"RequestPayer": "requester"} if _settings().s3_requester_pays else {}
 
 
 def put_options() -> dict[str, str]:
     """What every put carries besides."""
-    settings = load_settings()
+    settings = _settings()
     found = options()
     if settings.s3_encryption is not None:
         found["ServerSideEncryption"] = settings.s3_encryption

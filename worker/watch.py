@@ -12,8 +12,10 @@ import io
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,11 +62,16 @@ class Waits(NamedTuple):
     quiet: float
 
 
-class _Seen(NamedTuple):
-    """A patient's images as they were listed, and since when they have been so."""
+@dataclass
+class _Seen:
+    """A patient's images as they were listed, and since when they have been so.
+
+    ``settled``: that list was submitted, by whomever, and needs no further look.
+    """
 
     rows: Rows
     since: float
+    settled: bool = False
 
 
 class Watcher:
@@ -101,9 +108,12 @@ class Watcher:
         due = {
             patient: seen.rows
             for patient, seen in self._seen.items()
-            if now - seen.since >= self._wait(patient, seen.rows)
+            if not seen.settled and now - seen.since >= self._wait(patient, seen.rows)
         }
-        return self._submit(due)
+        run = self._submit(due, planned.ignored)
+        for patient in due:
+            self._seen[patient].settled = True
+        return run
 
     def _observed(self, patient: str, rows: Rows, now: float) -> _Seen:
         before = self._seen.get(patient)
@@ -111,6 +121,14 @@ class Watcher:
 
     def _wait(self, patient: str, rows: Rows) -> float:
         """How long the images must have stayed as they are."""
+        try:
+            return self._wait_by_folder(patient, rows)
+        except ConfigurationError as error:
+            # One patient's marker or table cannot be used: the others do not wait for that.
+            logger.error("a patient has to wait: %s", logs.cause(error))
+            return float("inf")
+
+    def _wait_by_folder(self, patient: str, rows: Rows) -> float:
         folder = "" if patient == ROOT_PATIENT else f"{patient}/"
         if not all(row.source.startswith(folder) for row in rows):
             # Patients are no folders here: there is no place for a marker.
@@ -123,7 +141,7 @@ class Watcher:
         missing = _names(table) - {row.source.removeprefix(folder) for row in rows}
         return float("inf") if missing else self._waits.still
 
-    def _submit(self, due: Mapping[str, Rows]) -> RunRecord | None:
+    def _submit(self, due: Mapping[str, Rows], ignored: int) -> RunRecord | None:
         """Freeze what is new of it into a run."""
         rows: list[ManifestRow] = []
         records: dict[str, Watched] = {}
@@ -145,7 +163,7 @@ class Watcher:
             bundle=self._bundle,
             model=self._model,
             options=self._options,
-            ignored=0,
+            ignored=ignored,
             latent_map=self._latent_map,
             partial=True,
         )
@@ -161,7 +179,8 @@ class Watcher:
 
     def _rows_of(self, before: Watched | None, patient: str) -> Rows:
         """What was submitted of the patient last."""
-        if before is None:
+        if before is None or not self._store.exists(keys.run(before.run_id)):
+            # Never, or in a run that was purged.
             return ()
         run = read_run(self._store, before.run_id)
         return tuple(row for _, row in iterate_rows(self._store, run) if row.patient == patient)
@@ -185,14 +204,19 @@ def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
 def _together(before: Rows, listed: Rows) -> Rows:
     """What is there now, and what was there: an image that was judged stays in the report.
 
-    One that lies under another name now (same size, same version) is the same image, and one that
+    One that lies under a name that is new (same size, same version) is the same image, and one that
     was replaced under its name is gone.
     """
-    present = {row.source for row in listed}
-    moved = {(row.size, row.version) for row in listed}
-    gone = [
-        row for row in before if row.source not in present and (row.size, row.version) not in moved
-    ]
+    present, known = {row.source for row in listed}, {row.source for row in before}
+    moved = Counter((row.size, row.version) for row in listed if row.source not in known)
+    gone = []
+    for row in before:
+        if row.source in present:
+            continue
+        if moved[row.size, row.version]:
+            moved[row.size, row.version] -= 1
+        else:
+            gone.append(row)
     return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
 
 

@@ -41,7 +41,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"laboratory-{uuid4().hex[:12]}"
     make_bucket(server, name)
     yield name
-    s3._client.cache_clear()
+    s3.forget()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def become(server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Become:
     def be(name: str) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[name]["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[name]["SecretAccessKey"])
-        s3._client.cache_clear()
+        s3.forget()
         enforce(server)
 
     return be

@@ -82,7 +82,7 @@ def test_a_server_that_ignores_the_condition_is_found_out(
 
 def ignore_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Swift does: the header is not known to it."""
-    s3._client.cache_clear()
+    s3.forget()
     client = s3.client()
     real = client.put_object
     monkeypatch.setattr(
@@ -176,7 +176,7 @@ def test_without_credentials_it_says_what_to_set(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    s3._client.cache_clear()
+    s3.forget()
     with pytest.raises(ConfigurationError, match="no credentials"):
         store.read("a.json")
 
@@ -208,3 +208,44 @@ def test_the_fault_of_an_endpoint_is_named_without_secrets() -> None:
     ):
         raise error
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({"SCREEN_S3_ENCRYPTION": "AES256"}, {"ServerSideEncryption": "AES256"}),
+        (
+            {"SCREEN_S3_ENCRYPTION": "aws:kms", "SCREEN_S3_KMS_KEY": "laboratory"},
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "laboratory"},
+        ),
+    ],
+)
+def test_encryption_that_is_asked_for_is_had(
+    store: S3Store,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: dict[str, str],
+    expected: dict[str, str],
+) -> None:
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    s3.forget()
+    assert store.create("a.json", b"created")
+    store.replace("b.json", b"replaced")
+    for key in ("a.json", "b.json"):
+        found = s3.client().head_object(Bucket=store.place.bucket, Key=f"night/one/store/{key}")
+        assert expected.items() <= found.items()
+
+
+def test_who_reads_pays_where_that_is_asked(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCREEN_S3_REQUESTER_PAYS", "true")
+    s3.forget()
+    calls: list[dict[str, object]] = []
+    real = s3.client().get_object
+    monkeypatch.setattr(
+        s3.client(), "get_object", lambda **given: (calls.append(given), real(**given))[1]
+    )
+    store.replace("a.json", b"x")
+    assert store.read("a.json") == b"x"
+    assert calls[0]["RequestPayer"] == "requester"

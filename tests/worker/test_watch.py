@@ -16,6 +16,7 @@ from worker import runs, watch
 from worker.feed import feed
 from worker.manifest import iterate_rows
 from worker.planning import EmptyArchiveError, plan
+from worker.purge import carry_out, plan_purge
 from worker.records import RunRecord
 from worker.watch import Waits, Watcher
 
@@ -252,3 +253,68 @@ def test_a_pipe_called_like_a_table_is_none(watching: Watching) -> None:
     os.mkfifo(watching.laboratory.archive / "P" / "_manifest.csv")
     watching.look()
     assert watching.look(after=100) is not None
+
+
+def test_a_copy_that_goes_is_not_taken_for_a_move(watching: Watching) -> None:
+    first = watching.laboratory.add("P/1.jpg", "image 1")
+    copy = watching.laboratory.add("P/copy.jpg", "image 1")
+    times = first.stat().st_mtime_ns
+    os.utime(copy, ns=(times, times))
+    watching.look()
+    watching.look(after=100)
+    watching.work()
+    copy.unlink()
+    watching.laboratory.add("P/2.jpg", "image 2")
+    watching.look()
+    watching.look(after=100)
+    watching.work()
+    assert watching.report("P") == {"P/1.jpg": "ok", "P/2.jpg": "ok", "P/copy.jpg": "ok"}
+
+
+def test_a_table_that_says_nothing_keeps_no_other_patient_back(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    for patient in ("P", "Q"):
+        watching.laboratory.add(f"{patient}/1.jpg", f"image {patient}")
+    watching.laboratory.add("P/_manifest.csv", "something else\n")
+    watching.look()
+    assert watching.sources(watching.look(after=100)) == ["Q/1.jpg"]
+    assert "has no column 'file'" in caplog.text
+
+
+def test_a_purged_run_is_no_obstacle(watching: Watching) -> None:
+    watching.laboratory.add("P/1.jpg", "image 1")
+    watching.look()
+    run = watching.look(after=100)
+    assert run is not None
+    watching.work()
+    store = watching.laboratory.store
+    carry_out(store, run, plan_purge(store, run))
+    watching.laboratory.add("P/2.jpg", "image 2")
+    watching.look()
+    assert watching.sources(watching.look(after=100)) == ["P/1.jpg", "P/2.jpg"]
+
+
+def test_other_files_are_counted(watching: Watching) -> None:
+    watching.laboratory.add("P/1.jpg", "image 1")
+    watching.laboratory.add("P/notes.txt", "notes")
+    watching.look()
+    run = watching.look(after=100)
+    assert run is not None
+    assert run.ignored == 1
+
+
+def test_what_is_settled_is_not_looked_up_again(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        watching.laboratory.add(f"P{number:02}/1.jpg", f"image {number}")
+    watching.look()
+    watching.look(after=100)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a settled patient is looked up")
+
+    monkeypatch.setattr(watch, "read_published", never)
+    monkeypatch.setattr(watch.Watcher, "_before", never)
+    assert watching.look(after=100) is None
