@@ -12,6 +12,9 @@ from pathlib import Path
 
 import redis
 
+#: A node of a cluster has a second port 10,000 above the first.
+_LAST_PORT = 65_535 - 10_000
+
 
 def find_redis_servers() -> list[Path]:
     """The programs there are; they may have been built with different options."""
@@ -35,6 +38,15 @@ def _find_in_wheel() -> Path | None:
     return bundled if bundled.exists() else None
 
 
+def _free_port() -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port <= _LAST_PORT:
+            return port
+
+
 class RedisServer:
     """A server on a free port that keeps its files in ``folder``."""
 
@@ -47,9 +59,7 @@ class RedisServer:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = _free_port()
 
     @property
     def url(self) -> str:
