@@ -36,7 +36,8 @@ class Draw:
 
     def layer(self, hidden: Any) -> Any:
         kind = self.choose(
-            "conv", "depthwise", "max", "mean", "norm", "pad", "crop", "pointwise", "sum", "gate"
+            *("conv", "depthwise", "max", "mean", "norm", "pad", "crop", "pointwise", "sum"),
+            *("gate", "pooled"),
         )
         return getattr(self, kind)(hidden)
 
@@ -65,6 +66,28 @@ class Draw:
 
     def max(self, hidden: Any) -> Any:
         return self.layers.MaxPooling2D(self.choose(2, 3), **self.window())(hidden)
+
+    def pooled(self, hidden: Any) -> Any:
+        """What is done in one step, with few channels and with many."""
+        convolution = self.layers.Conv2D(
+            self.choose(2, 20),
+            3,
+            padding=self.choose("same", "valid"),
+            activation=self.choose("relu", None),
+            bias_initializer="random_normal",
+        )
+        inner = convolution(hidden if self.choose(True, False) else self.wide(hidden))
+        found = self.layers.MaxPooling2D(2, padding=self.choose("same", "valid"))(
+            self.layers.Dropout(0.5)(inner)
+        )
+        if self.choose(True, False):
+            return found
+        # Where what is pooled is looked at elsewhere too, they are two steps.
+        others = self.layers.AveragePooling2D(2, padding="same")(inner)
+        return self.layers.Add()([self.layers.MaxPooling2D(2, padding="same")(inner), others])
+
+    def wide(self, hidden: Any) -> Any:
+        return self.layers.Conv2D(18, 1)(hidden)
 
     def mean(self, hidden: Any) -> Any:
         return self.layers.AveragePooling2D(self.choose(2, 3), **self.window())(hidden)
@@ -242,6 +265,34 @@ def test_the_field_of_view_is_what_a_place_sees(seed: int) -> None:
                 differs[(row, slice(None)) if axis == 0 else (slice(None), row)] = True
     rows, columns = differs.all(axis=1).sum(), differs.all(axis=0).sum()
     assert rows <= seen[0] and columns <= seen[1]
+
+
+def test_convolutions_pool_their_own_results() -> None:
+    from pipeline.models.all_net import build_all_net
+
+    network = LocalNetwork.of(build_all_net(), (224, 224))
+    assert [(step.name, step.shape) for step in network.steps] == [
+        ("conv1", (111, 111)),
+        ("conv2", (54, 54)),
+        ("conv3", (26, 26)),
+    ]
+    assert network.field_of_view == (22, 22)
+
+
+def test_a_layer_that_does_nothing_hides_no_other_use() -> None:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    image = keras.Input((None, None, 3))
+    inner = keras.layers.Conv2D(4, 3, padding="same")(image)
+    rectified = keras.layers.ReLU()(keras.layers.Dropout(0.5)(inner))
+    joined = keras.layers.Add()([inner, rectified])
+    pooled = keras.layers.GlobalAveragePooling2D()(joined)
+    model = keras.Model(image, keras.layers.Dense(2)(pooled))
+    samples = superpixel_samples(np.random.default_rng(2), 5, 20)
+    np.testing.assert_allclose(
+        scores_of(LocalNetwork.of(model, SHAPE), samples), plainly(model, samples), atol=1e-5
+    )
 
 
 class TestRefusals:

@@ -25,6 +25,7 @@ from pipeline.explain.exact.operations import (
     Windowed,
 )
 from pipeline.explain.exact.partitions import Partitions
+from pipeline.explain.exact.pooled_convolution import PooledConvolution
 from pipeline.explain.exact.samples import Samples
 
 #: Bytes that the tables of two steps may take; more samples are evaluated in parts.
@@ -32,7 +33,7 @@ TABLE_BYTES = 200 << 20
 
 #: Bytes that are gathered at a time: what a processor's caches hold. Always the same, so that the
 #: same sums are made however many threads there are.
-GATHERED_BYTES = 4 << 20
+GATHERED_BYTES = 1 << 20
 
 
 def scores_of(network: LocalNetwork, samples: Samples, threads: int = 1) -> np.ndarray:
@@ -215,7 +216,7 @@ def _gates(network: LocalNetwork) -> list[int]:
     """Steps without a convolution before them that end up as a factor, and what they need."""
     cheap = {IMAGE}
     for number, step in enumerate(network.steps, start=1):
-        costly = isinstance(step.operation, (Convolution, Depthwise))
+        costly = isinstance(step.operation, (Convolution, Depthwise, PooledConvolution))
         if not costly and cheap.issuperset(step.inputs):
             cheap.add(number)
     needed = {

@@ -28,6 +28,7 @@ from pipeline.explain.exact.operations import (
     Windowed,
     same_padding,
 )
+from pipeline.explain.exact.pooled_convolution import PooledConvolution
 
 #: Number of the step that is the image itself.
 IMAGE = 0
@@ -163,9 +164,9 @@ class _Reader:
         alone = self._uses[id(node.input_tensors[0])] == 1
         if kind in _WINDOWED:
             operation = _WINDOWED[kind](layer, self._shape_of(inputs[0]))
-            number = self._append(layer.name, operation, inputs)
-            return self._activated(layer, number) if hasattr(layer, "activation") else number
+            return self._windowed(layer, operation, inputs[0], alone)
         if kind in _NOTHING:
+            self._uses[id(node.outputs[0])] += self._uses[id(node.input_tensors[0])] - 1
             return inputs[0]
         if kind == "BatchNormalization":
             return self._normalised(layer, inputs[0], alone)
@@ -174,6 +175,12 @@ class _Reader:
         if _is_plain_relu(layer):
             return self._rectified(layer.name, inputs[0], alone)
         return self._append(layer.name, _pointwise(node), inputs)
+
+    def _windowed(self, layer: Any, operation: Windowed, number: int, alone: bool) -> int:
+        if alone and isinstance(operation, MaxPooling) and self._pool(number, operation):
+            return number
+        added = self._append(layer.name, operation, (number,))
+        return self._activated(layer, added) if hasattr(layer, "activation") else added
 
     def _activated(self, layer: Any, number: int, alone: bool = True) -> int:
         name = layer.activation.__name__
@@ -203,6 +210,18 @@ class _Reader:
         factors, terms = scale.astype(np.float32), shift.astype(np.float32)
         function = Pointwise(lambda inputs: inputs[0] * factors + terms)
         return self._append(layer.name, function, (number,))
+
+    def _pool(self, number: int, pooling: MaxPooling) -> bool:
+        """Let a step pool its own result; False where it cannot."""
+        step = self._steps[number - 1] if number else None
+        if step is None or not isinstance(step.operation, Convolution):
+            return False
+        pooled = PooledConvolution.of(step.operation, pooling)
+        if pooled is None:
+            return False
+        shape = pooling.window.shape(step.shape)
+        self._steps[number - 1] = replace(step, operation=pooled, shape=shape)
+        return True
 
     def _append(self, name: str, operation: Operation, inputs: tuple[int, ...]) -> int:
         shapes = {self._shape_of(number) for number in inputs}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 
@@ -82,6 +83,20 @@ def same_padding(shape: Pair, size: Pair, stride: Pair, dilation: Pair) -> tuple
     return along(0), along(1)
 
 
+class Windowed(Protocol):
+    """An operation whose result at a place follows from what lies under a window."""
+
+    @property
+    def window(self) -> Window:
+        """Where it looks."""
+
+    def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
+        """Fill ``out``, float32 ``(results, channels)``.
+
+        From the rows that ``index``, int ``(results, places)``, points to.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """``kernel``: float32 ``(places * channels in, channels out)``; ``bias``: ``(channels out,)``.
@@ -100,7 +115,7 @@ class Convolution:
         return int(self.kernel.shape[1])
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-        """Convolve the rows that ``index``, int ``(results, places)``, points to, into ``out``."""
+        """As in ``Windowed``."""
         gathered = rows.take(index, axis=0, mode="clip").reshape(len(index), -1)
         np.matmul(gathered, self.kernel, out=out)
         out += self.bias
@@ -123,7 +138,7 @@ class Depthwise:
         return int(self.kernel.shape[1] * self.kernel.shape[2])
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-        """As in ``Convolution``, each channel by itself."""
+        """As in ``Windowed``, each channel by itself."""
         out[:] = self.bias
         for place, kernel in enumerate(self.kernel):
             found = rows.take(index[:, place], axis=0, mode="clip")
@@ -139,7 +154,7 @@ class MaxPooling:
     window: Window
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-        """As in ``Convolution``."""
+        """As in ``Windowed``."""
         out[:] = -np.inf
         for column in index.T:
             found = rows.take(column, axis=0, mode="clip")
@@ -154,7 +169,7 @@ class AveragePooling:
     window: Window
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-        """As in ``Convolution``."""
+        """As in ``Windowed``."""
         out[:] = rows.take(index[:, 0], axis=0, mode="clip")
         for place in range(1, index.shape[1]):
             out += rows.take(index[:, place], axis=0, mode="clip")
@@ -168,11 +183,8 @@ class Shift:
     window: Window
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-        """As in ``Convolution``."""
+        """As in ``Windowed``."""
         rows.take(index[:, 0], axis=0, mode="clip", out=out)
-
-
-Windowed = Convolution | Depthwise | MaxPooling | AveragePooling | Shift
 
 
 @dataclass(frozen=True, eq=False)
