@@ -5,48 +5,73 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.classify import Network
-from pipeline.explain.exact import LocalNetwork, Samples, UnsupportedNetworkError, scores_of
+from pipeline.explain.exact import (
+    LocalNetwork,
+    Samples,
+    UnsupportedNetworkError,
+    distinct_share,
+    scores_by_maps,
+    scores_of,
+)
 
-#: Perturbed images per forward pass where patches are not shared. Always full, so that the network
-#: sees one batch shape.
-BATCH_SIZE = 50
+#: Perturbed images per forward pass where they are not looked up. Always full, so that the network
+#: sees one batch shape. Deep networks are fastest while a batch's maps stay in the caches.
+BATCH_SIZE = 10
 
 #: Patches are shared where a place before the pooling sees at most this part of the image's side.
 #: Beyond it, nearly every sample looks different everywhere.
 LARGEST_FIELD_OF_VIEW = 0.5
 
+#: Of deeper networks the first layers are shared, as far as a place sees this part of the side, and
+#: where no more than this part of their last map differs.
+LARGEST_FIRST_FIELD_OF_VIEW = 1 / 6
+LARGEST_DISTINCT_SHARE = 0.25
+
 
 class PerturbedScores:
     """A network that scores many versions of one image.
 
+    Patches are shared throughout, where the network allows it; else by its first layers; else every
+    version is evaluated by itself.
+
     ``threads`` share the work where patches are shared, and change nothing but the time.
-    ``reason``: why patches are not shared; None where they are.
+    ``reason``: why patches are not shared throughout; None where they are.
     """
 
     def __init__(self, network: Network, *, threads: int = 1) -> None:
         self._network = network
         self._threads = threads
         self._local: LocalNetwork | None = None
+        self._first: LocalNetwork | None = None
         self.reason: str | None = None
         size = network.preprocessing.input_size
         try:
             local = LocalNetwork.of(network.model, (size, size))
+            seen = max(local.field_of_view) / size
+            if seen <= LARGEST_FIELD_OF_VIEW:
+                self._local = local
+                return
+            self.reason = f"a place before the pooling sees {seen:.0%} of the image's side"
         except UnsupportedNetworkError as error:
             self.reason = str(error)
-            return
-        seen = max(local.field_of_view) / size
-        if seen > LARGEST_FIELD_OF_VIEW:
-            self.reason = f"a place before the pooling sees {seen:.0%} of the image's side"
-        else:
-            self._local = local
+        try:
+            field = int(size * LARGEST_FIRST_FIELD_OF_VIEW)
+            self._first = LocalNetwork.before(network.model, (size, size), field)
+        except UnsupportedNetworkError as error:
+            self.reason += f"; {error}"
 
     def __call__(self, samples: Samples) -> np.ndarray:
         """Class scores of every sample, float64 ``(samples, classes)``."""
-        if self._local is None:
-            found = self._in_batches(samples)
-        else:
+        if self._local is not None:
             found = scores_of(self._local, samples, self._threads)
+        elif self._first is not None and self._pays(self._first, samples):
+            found = scores_by_maps(self._first, samples, BATCH_SIZE, self._threads)
+        else:
+            found = self._in_batches(samples)
         return found.astype(np.float64)
+
+    def _pays(self, first: LocalNetwork, samples: Samples) -> bool:
+        return distinct_share(first, samples) <= LARGEST_DISTINCT_SHARE
 
     def _in_batches(self, samples: Samples) -> np.ndarray:
         found = []

@@ -121,10 +121,20 @@ def test_patches_are_shared_and_change_nothing(network, shown):
     np.testing.assert_array_equal(shared(samples), scores_of(samples))
 
 
-def test_deep_networks_are_evaluated_in_batches(network, tile, shown, monkeypatch):
+@pytest.mark.parametrize("largest_share", [0.25, 0.0])
+def test_deep_networks_share_their_first_layers_or_none(
+    network, tile, shown, monkeypatch, largest_share
+):
     expected = lime(network, tile, shown)
     monkeypatch.setattr(perturbed, "LARGEST_FIELD_OF_VIEW", 0.01)
-    assert "sees 8% of the image's side" in PerturbedScores(network).reason
+    monkeypatch.setattr(perturbed, "LARGEST_FIRST_FIELD_OF_VIEW", 0.07)
+    monkeypatch.setattr(perturbed, "LARGEST_DISTINCT_SHARE", largest_share)
+    scores_of = PerturbedScores(network)
+    assert "sees 8% of the image's side" in scores_of.reason
+    asked, real = [], scores_of._in_batches
+    monkeypatch.setattr(scores_of, "_in_batches", lambda some: asked.append(some) or real(some))
+    scores_of(shown.samples(draw_patterns(shown.count, 77, 3)))
+    assert bool(asked) == (largest_share == 0)
     np.testing.assert_allclose(lime(network, tile, shown).weights, expected.weights, atol=1e-6)
 
 

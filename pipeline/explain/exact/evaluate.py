@@ -9,7 +9,7 @@ them. The numbers are those of a plain evaluation, up to the rounding of single 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,20 +47,45 @@ def pooled_values(network: LocalNetwork, samples: Samples, threads: int = 1) -> 
     Takes about TABLE_BYTES of memory. ``threads`` changes nothing but the time.
     """
     with ThreadPoolExecutor(threads) as pool:
-        return _pooled(network, samples, pool)
+        parts = [evaluation.pooled() for _, evaluation in _evaluations(network, samples, pool)]
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def _pooled(network: LocalNetwork, samples: Samples, pool: ThreadPoolExecutor) -> list[np.ndarray]:
+def scores_by_maps(
+    network: LocalNetwork, samples: Samples, batch: int, threads: int = 1
+) -> np.ndarray:
+    """Class scores from ``LocalNetwork.before``, float32 ``(samples, classes)``.
+
+    What follows gets ``batch`` maps at a time; the last are filled up with the last sample. Takes
+    about TABLE_BYTES of memory besides.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            np.concatenate([network.head([maps]) for maps in evaluation.maps(batch)])[: part.count]
+            for part, evaluation in _evaluations(network, samples, pool)
+        ]
+    return np.concatenate(parts)
+
+
+def distinct_share(network: LocalNetwork, samples: Samples) -> float:
+    """Which part of the map before the first pooling has to be computed for ``samples``, 0..1."""
+    with ThreadPoolExecutor(1) as pool:
+        return _Evaluation(network, samples, pool).distinct_share
+
+
+def _evaluations(
+    network: LocalNetwork, samples: Samples, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Samples, _Evaluation]]:
+    """The samples in as many parts as the memory asks for, in order."""
     evaluation = _Evaluation(network, samples, pool)
     needed = evaluation.table_bytes
     if needed <= TABLE_BYTES or samples.count == 1:
-        return evaluation.pooled()
+        yield samples, evaluation
+        return
     some = max(1, int(samples.count * TABLE_BYTES / needed))
-    parts = [
-        _pooled(network, samples.part(start, min(start + some, samples.count)), pool)
-        for start in range(0, samples.count, some)
-    ]
-    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+    for start in range(0, samples.count, some):
+        part = samples.part(start, min(start + some, samples.count))
+        yield from _evaluations(network, part, pool)
 
 
 class _Evaluation:
@@ -91,18 +116,39 @@ class _Evaluation:
     def _sources_of(self, number: int) -> Sequence[int]:
         return self._network.steps[number - 1].inputs if number != IMAGE else ()
 
+    @property
+    def distinct_share(self) -> float:
+        """Rows of the map before the first pooling against places of it in all samples."""
+        layout = self._layouts[self._network.poolings[0].step]
+        return len(layout.place) / (len(layout.partition) - 1) / self._samples.count
+
     def pooled(self) -> list[np.ndarray]:
         """What each global pooling gives for every sample."""
+        self._compute()
+        return [
+            self._sums(pooling.step) / np.float32(pooling.divisor)
+            for pooling in self._network.poolings
+        ]
+
+    def maps(self, batch: int) -> Iterator[np.ndarray]:
+        """The map before the first pooling, so many samples at a time."""
+        self._compute()
+        number = self._network.poolings[0].step
+        layout, rows = self._layouts[number], self._tables[number]
+        places = np.arange(len(layout.partition) - 1)
+        for start in range(0, self._samples.count, batch):
+            these = np.minimum(np.arange(start, start + batch), self._samples.count - 1)
+            index = layout.index(places, these[:, None], self._partitions.kinds)
+            yield rows.take(index, axis=0).reshape(batch, *layout.shape, -1)
+
+    def _compute(self) -> None:
+        """Fill the tables; only those of what is pooled stay."""
         last_use = _last_uses(self._network)
         for number in range(len(self._network.steps) + 1):
             if number not in self._tables:
                 self._tables[number] = self._table(number)
             for done in last_use.get(number, ()):
                 del self._tables[done]
-        return [
-            self._sums(pooling.step) / np.float32(pooling.divisor)
-            for pooling in self._network.poolings
-        ]
 
     def _zeros_of_gates(self, sets: list[np.ndarray]) -> dict[int, np.ndarray]:
         """Where factors that cost nothing to compute are zero in all samples."""

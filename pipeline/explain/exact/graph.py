@@ -1,12 +1,10 @@
 """Reading from a Keras network what happens before its global pooling, and what after.
 
-Strides, fields of view and borders come from the layers themselves. Batch normalisation is folded
-into the convolution before it, in double precision.
+Batch normalisation is folded into the convolution before it, in double precision.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,28 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ScreenError
+from pipeline.explain.exact.layers import (
+    NOTHING,
+    POINTWISE_ACTIVATIONS,
+    WINDOWED,
+    UnsupportedNetworkError,
+    affine_of,
+    is_plain_relu,
+    pointwise,
+    pooling_divisor,
+    scaled,
+    unary,
+)
 from pipeline.explain.exact.operations import (
-    AveragePooling,
     Convolution,
     Depthwise,
     MaxPooling,
     Operation,
     Pair,
     Pointwise,
-    Shift,
-    Window,
     Windowed,
-    same_padding,
 )
 from pipeline.explain.exact.pooled_convolution import PooledConvolution
 
 #: Number of the step that is the image itself.
 IMAGE = 0
-
-
-class UnsupportedNetworkError(ScreenError):
-    """A network that is not made of local layers and a global pooling; the message says where."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,21 +87,9 @@ class LocalNetwork:
     @property
     def field_of_view(self) -> Pair:
         """Rows and columns of the patch that a place before a pooling sees at most, in pixels."""
-        return self._seen_along(0), self._seen_along(1)
-
-    def _seen_along(self, axis: int) -> int:
-        # How many pixels a place of each step sees, and how far neighbouring places are apart.
-        sizes, apart = [1], [1]
-        for step in self.steps:
-            size = max(sizes[source] for source in step.inputs)
-            stride = max(apart[source] for source in step.inputs)
-            if not isinstance(step.operation, Pointwise):
-                window = step.operation.window
-                size += (window.size[axis] - 1) * window.dilation[axis] * stride
-                stride *= window.stride[axis]
-            sizes.append(size)
-            apart.append(stride)
-        return max(sizes[pooling.step] for pooling in self.poolings)
+        seen = _fields_of_view(self.steps)
+        rows, columns = (max(seen[end.step][axis] for end in self.poolings) for axis in (0, 1))
+        return rows, columns
 
     @classmethod
     def of(cls, model: Any, shape: Pair) -> LocalNetwork:
@@ -110,6 +99,46 @@ class LocalNetwork:
         pooling, or none.
         """
         return _Reader(model, shape).read()
+
+    @classmethod
+    def before(cls, model: Any, shape: Pair, largest_field: int) -> LocalNetwork:
+        """The layers that a network begins with, as long as a place sees few pixels.
+
+        They end where all that follows depends on one map, whose places see ``largest_field``
+        pixels at most down and across. Its one pooling stands for what follows: ``head`` takes the
+        map itself, float32 ``(batch, rows, columns, channels)``.
+
+        Raises UnsupportedNetworkError where there are no such layers.
+        """
+        import keras
+
+        from pipeline.explain.exact.folded import folded
+
+        cut = _Reader(model, shape).last_cut(largest_field)
+        behind = folded(keras.Model(cut, model.outputs[0]))
+        beginning = _Reader(keras.Model(model.inputs, cut), shape)
+        return beginning.read_map(lambda maps: behind.predict_on_batch(maps[0]))
+
+
+def _fields_of_view(steps: Sequence[Step]) -> list[Pair]:
+    """Rows and columns of the patch that a place of the image and of each map sees, in pixels."""
+    down, across = (_seen_along(steps, axis) for axis in (0, 1))
+    return list(zip(down, across, strict=True))
+
+
+def _seen_along(steps: Sequence[Step], axis: int) -> list[int]:
+    # How many pixels a place of each map sees, and how far neighbouring places are apart.
+    sizes, apart = [1], [1]
+    for step in steps:
+        size = max(sizes[source] for source in step.inputs)
+        stride = max(apart[source] for source in step.inputs)
+        if not isinstance(step.operation, Pointwise):
+            window = step.operation.window
+            size += (window.size[axis] - 1) * window.dilation[axis] * stride
+            stride *= window.stride[axis]
+        sizes.append(size)
+        apart.append(stride)
+    return sizes
 
 
 class _Reader:
@@ -149,9 +178,41 @@ class _Reader:
         steps, poolings = tuple(self._steps), tuple(self._poolings)
         return LocalNetwork(self._shape, self._channels, steps, poolings, head)
 
+    def last_cut(self, largest_field: int) -> Any:
+        """The last tensor on which all that follows depends and whose places see so little."""
+        cut = None
+        to_come = self._uses.copy()
+        needed = {id(self._model.inputs[0])}
+        for node in self._nodes:
+            found = [self._step_of.get(id(tensor)) for tensor in node.input_tensors]
+            try:
+                self._read_node(node, tuple(number for number in found if number is not None))
+            except UnsupportedNetworkError:
+                break
+            if self._poolings:
+                break
+            to_come.subtract(id(tensor) for tensor in node.input_tensors)
+            made = id(node.outputs[0])
+            needed = {tensor for tensor in (*needed, made) if to_come[tensor]}
+            if (
+                needed == {made}
+                and max(_fields_of_view(self._steps)[self._step_of[made]]) <= largest_field
+            ):
+                cut = node.outputs[0]
+        if cut is None:
+            raise UnsupportedNetworkError("the network does not begin with local layers")
+        return cut
+
+    def read_map(self, head: Callable[[Sequence[np.ndarray]], np.ndarray]) -> LocalNetwork:
+        """Take a model apart that ends with a map."""
+        for node in self._nodes:
+            self._read_node(node, tuple(self._step_of[id(t)] for t in node.input_tensors))
+        ends = (Pooling(self._step_of[id(self._model.outputs[0])], 1.0),)
+        return LocalNetwork(self._shape, self._channels, tuple(self._steps), ends, head)
+
     def _read_node(self, node: Any, inputs: tuple[int, ...]) -> None:
         rows, columns = self._shape_of(inputs[0])
-        divisor = _pooling_divisor(node.operation, rows * columns)
+        divisor = pooling_divisor(node.operation, rows * columns)
         if divisor is None:
             self._step_of[id(node.outputs[0])] = self._add(node, inputs)
         else:
@@ -162,19 +223,19 @@ class _Reader:
         """Number of the step that does what the node does."""
         layer, kind = node.operation, type(node.operation).__name__
         alone = self._uses[id(node.input_tensors[0])] == 1
-        if kind in _WINDOWED:
-            operation = _WINDOWED[kind](layer, self._shape_of(inputs[0]))
+        if kind in WINDOWED:
+            operation = WINDOWED[kind](layer, self._shape_of(inputs[0]))
             return self._windowed(layer, operation, inputs[0], alone)
-        if kind in _NOTHING:
+        if kind in NOTHING:
             self._uses[id(node.outputs[0])] += self._uses[id(node.input_tensors[0])] - 1
             return inputs[0]
         if kind == "BatchNormalization":
             return self._normalised(layer, inputs[0], alone)
         if kind == "Activation":
             return self._activated(layer, inputs[0], alone)
-        if _is_plain_relu(layer):
+        if is_plain_relu(layer):
             return self._rectified(layer.name, inputs[0], alone)
-        return self._append(layer.name, _pointwise(node), inputs)
+        return self._append(layer.name, pointwise(node), inputs)
 
     def _windowed(self, layer: Any, operation: Windowed, number: int, alone: bool) -> int:
         if alone and isinstance(operation, MaxPooling) and self._pool(number, operation):
@@ -188,9 +249,9 @@ class _Reader:
             return number
         if name == "relu":
             return self._rectified(layer.name, number, alone)
-        if name not in _POINTWISE_ACTIVATIONS:
+        if name not in POINTWISE_ACTIVATIONS:
             raise UnsupportedNetworkError(f"layer {layer.name} has the activation {name}")
-        return self._append(f"{layer.name}/{name}", Pointwise(_unary(layer.activation)), (number,))
+        return self._append(f"{layer.name}/{name}", Pointwise(unary(layer.activation)), (number,))
 
     def _rectified(self, name: str, number: int, alone: bool) -> int:
         operation = self._steps[number - 1].operation if number else None
@@ -202,10 +263,10 @@ class _Reader:
     def _normalised(self, layer: Any, number: int, alone: bool) -> int:
         if layer.axis not in (-1, 3):
             raise UnsupportedNetworkError(f"layer {layer.name} does not normalise channels")
-        scale, shift = _affine(layer)
+        scale, shift = affine_of(layer)
         operation = self._steps[number - 1].operation if number else None
         if alone and isinstance(operation, (Convolution, Depthwise)) and not operation.relu:
-            self._replace(number, _scaled(operation, scale, shift))
+            self._replace(number, scaled(operation, scale, shift))
             return number
         factors, terms = scale.astype(np.float32), shift.astype(np.float32)
         function = Pointwise(lambda inputs: inputs[0] * factors + terms)
@@ -264,177 +325,3 @@ def _head(pooled: Sequence[Any], output: Any) -> Callable[[Sequence[np.ndarray]]
         return np.asarray(keras.ops.convert_to_numpy(found))
 
     return scores
-
-
-# --- what each layer becomes ----------------------------------------------------------------
-
-
-def _convolution(layer: Any, shape: Pair) -> Convolution:
-    if getattr(layer, "groups", 1) != 1:
-        raise UnsupportedNetworkError(f"layer {layer.name} is a grouped convolution")
-    kernel = np.asarray(layer.get_weights()[0], np.float32)
-    return Convolution(
-        _window(layer, layer.kernel_size, layer.strides, layer.dilation_rate, shape),
-        kernel.reshape(-1, kernel.shape[-1]),
-        _bias(layer, kernel.shape[-1]),
-    )
-
-
-def _depthwise(layer: Any, shape: Pair) -> Depthwise:
-    kernel = np.asarray(layer.get_weights()[0], np.float32)
-    _, _, channels, multiplier = kernel.shape
-    return Depthwise(
-        _window(layer, layer.kernel_size, layer.strides, layer.dilation_rate, shape),
-        kernel.reshape(-1, channels, multiplier),
-        _bias(layer, channels * multiplier),
-    )
-
-
-def _max_pooling(layer: Any, shape: Pair) -> MaxPooling:
-    return MaxPooling(_window(layer, layer.pool_size, layer.strides, (1, 1), shape))
-
-
-def _average_pooling(layer: Any, shape: Pair) -> AveragePooling:
-    return AveragePooling(_window(layer, layer.pool_size, layer.strides, (1, 1), shape))
-
-
-def _padding(layer: Any, shape: Pair) -> Shift:
-    return Shift(Window((1, 1), padding=layer.padding))
-
-
-def _cropping(layer: Any, shape: Pair) -> Shift:
-    (top, bottom), (left, right) = layer.cropping
-    return Shift(Window((1, 1), padding=((-top, -bottom), (-left, -right))))
-
-
-_WINDOWED: dict[str, Callable[[Any, Pair], Windowed]] = {
-    "Conv2D": _convolution,
-    "DepthwiseConv2D": _depthwise,
-    "MaxPooling2D": _max_pooling,
-    "AveragePooling2D": _average_pooling,
-    "ZeroPadding2D": _padding,
-    "Cropping2D": _cropping,
-}
-
-
-def _window(layer: Any, size: Pair, stride: Pair, dilation: Pair, shape: Pair) -> Window:
-    if layer.data_format != "channels_last":
-        raise UnsupportedNetworkError(f"layer {layer.name} has its channels first")
-    padding = ((0, 0), (0, 0))
-    if layer.padding == "same":
-        padding = same_padding(shape, size, stride, dilation)
-    return Window(_pair(size), _pair(stride), _pair(dilation), padding)
-
-
-def _pair(lengths: Sequence[int]) -> Pair:
-    rows, columns = lengths
-    return rows, columns
-
-
-def _bias(layer: Any, channels: int) -> np.ndarray:
-    if not layer.use_bias:
-        return np.zeros(channels, np.float32)
-    return np.asarray(layer.get_weights()[-1], np.float32)
-
-
-def _affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Batch normalisation at inference as factors and terms, float64 ``(channels,)``."""
-    weights = iter(np.asarray(w, np.float64) for w in layer.get_weights())
-    gamma = next(weights) if layer.scale else 1.0
-    beta = next(weights) if layer.center else 0.0
-    mean, variance = weights
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    return scale, beta - mean * scale
-
-
-def _scaled(
-    operation: Convolution | Depthwise, scale: np.ndarray, shift: np.ndarray
-) -> Convolution | Depthwise:
-    """The operation with batch normalisation behind it."""
-    kernel = operation.kernel.astype(np.float64)
-    if isinstance(operation, Depthwise):
-        kernel = (kernel.reshape(len(kernel), -1) * scale).reshape(kernel.shape)
-    else:
-        kernel = kernel * scale
-    bias = operation.bias.astype(np.float64) * scale + shift
-    return replace(operation, kernel=kernel.astype(np.float32), bias=bias.astype(np.float32))
-
-
-#: Layers that change nothing where nothing is trained.
-_NOTHING = {"Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "Identity"}
-
-#: Functions of one value at a time.
-_POINTWISE_ACTIVATIONS = {
-    "relu6", "leaky_relu", "elu", "selu", "gelu", "sigmoid", "hard_sigmoid", "tanh", "silu",
-    "hard_silu", "softplus", "softsign", "exponential", "mish",
-}  # fmt: skip
-
-#: Layers and operations whose result at a place follows from their inputs there alone.
-_POINTWISE = {
-    "ReLU", "LeakyReLU", "ELU", "Rescaling", "Add", "Subtract", "Multiply", "Average", "Maximum",
-    "Minimum", "TrueDivide", "Cast", "Greater", "GreaterEqual", "Less", "LessEqual", "Relu",
-    "Relu6", "Sigmoid", "Tanh", "Clip", "Abs", "Absolute", "Square", "Sqrt", "Exp", "Log",
-    "Negative", "ImageNetInput",
-}  # fmt: skip
-
-#: Those that look along one axis, which must be the channels'.
-_ALONG_CHANNELS = {"Concatenate", "Max", "Min", "Mean", "Sum"}
-
-
-def _is_plain_relu(layer: Any) -> bool:
-    if type(layer).__name__ != "ReLU":
-        return False
-    return layer.max_value is None and not layer.negative_slope and not layer.threshold
-
-
-def _pooling_divisor(layer: Any, places: int) -> float | None:
-    """What the sum over all places is divided by; None if the layer does not pool all of them."""
-    kind = type(layer).__name__
-    if kind == "GlobalAveragePooling2D" and not layer.keepdims:
-        return float(places)
-    if kind in ("Sum", "Mean") and layer.axis is not None and not layer.keepdims:
-        axes = {layer.axis} if isinstance(layer.axis, int) else set(layer.axis)
-        if axes == {1, 2}:
-            return 1.0 if kind == "Sum" else float(places)
-    return None
-
-
-def _pointwise(node: Any) -> Pointwise:
-    layer, kind = node.operation, type(node.operation).__name__
-    if kind in _ALONG_CHANNELS:
-        keeps = kind == "Concatenate" or layer.keepdims
-        if not keeps or layer.axis not in (-1, 3, (-1,), (3,), [-1], [3]):
-            raise UnsupportedNetworkError(f"layer {layer.name} mixes places")
-    elif kind not in _POINTWISE:
-        raise UnsupportedNetworkError(
-            f"layer {layer.name} ({kind}) is not known to look at one place alone"
-        )
-    if kind == "Add":
-        return Pointwise(lambda inputs: sum(inputs[1:], inputs[0]))
-    if kind == "Multiply" and len(node.input_tensors) > 1:
-        return Pointwise(lambda inputs: math.prod(inputs[1:], start=inputs[0]), product=True)
-    return Pointwise(_by_keras(node))
-
-
-def _by_keras(node: Any) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """The node's own operation with its other arguments, on rows as places of a map."""
-    import keras
-
-    def function(inputs: Sequence[np.ndarray]) -> np.ndarray:
-        tensors = [keras.ops.convert_to_tensor(rows[:, None, None]) for rows in inputs]
-        given = dict(zip(map(id, node.input_tensors), tensors, strict=True))
-        arguments, options = node.arguments.fill_in(given)
-        result = node.operation(*arguments, **options)
-        return np.asarray(keras.ops.convert_to_numpy(result))[:, 0, 0]
-
-    return function
-
-
-def _unary(activation: Callable[[Any], Any]) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    import keras
-
-    def function(inputs: Sequence[np.ndarray]) -> np.ndarray:
-        result = activation(keras.ops.convert_to_tensor(inputs[0]))
-        return np.asarray(keras.ops.convert_to_numpy(result))
-
-    return function
