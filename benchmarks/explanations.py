@@ -6,6 +6,8 @@ each output once. All get the same images, superpixels and samples, and the thre
 one run. ``tf-keras-vis`` is left out where it is not installed.
 
     python -m benchmarks.explanations --data DATA --out benchmarks/results/explanations.json
+    python -m benchmarks.explanations --data DATA --networks mobilenetv2-transfer \\
+        --weights mobilenet_v2_1.0_224_notop_dequant.onnx
 """
 
 from __future__ import annotations
@@ -68,13 +70,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 class Bench:
     """One network and everything that is compared on it."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        from pipeline.explain.exact import LocalNetwork
+    def __init__(self, name: str, threads: int, weights: Path | None) -> None:
+        from pipeline.explain.perturbed import PerturbedScores
 
-        self.network = network_named(name)
-        size = self.network.preprocessing.input_size
-        self.local = LocalNetwork.of(self.network.model, (size, size))
-        self.threads = threads
+        self.network = network_named(name, weights)
+        self.scores_of = PerturbedScores(self.network, threads=threads)
         self.lime_batch = 0
         self.rows = {"lime": Times(), "lime_end_to_end": Times(), "score_cam": Times()}
         self.peak = 0
@@ -96,10 +96,13 @@ class Bench:
         difference = float(np.abs(weights - expected).max())
         self.rows["lime"].add(ours, theirs, difference)
         self.rows["lime_end_to_end"].add(ours + seconds, theirs + seconds, difference)
-        self._compare_score_cam(image, number)
+        shared = self.scores_of.reason is None
+        if shared:
+            self._compare_score_cam(image, number)
         tracemalloc.start()
         self._our_lime(shown, number)
-        self._our_score_cam(image, number)
+        if shared:
+            self._our_score_cam(image, number)
         self.peak = max(self.peak, tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
@@ -113,13 +116,12 @@ class Bench:
         self.lime_batch = min(found, key=lambda batch: found[batch])
 
     def _our_lime(self, shown: Any, number: int) -> np.ndarray:
-        from pipeline.explain.exact import scores_of
         from pipeline.explain.lime import draw_patterns
         from pipeline.explain.surrogate import fit_surrogates
 
         patterns = draw_patterns(shown.count, 1000, SEED)
-        scores = scores_of(self.local, shown.samples(patterns), self.threads)
-        return fit_surrogates(patterns, scores[:, [number]].astype(np.float64))[0].weights
+        scores = self.scores_of(shown.samples(patterns))
+        return fit_surrogates(patterns, scores[:, [number]])[0].weights
 
     def _their_lime(self, shown: Any, number: int, batch: int, samples: int = 1000) -> np.ndarray:
         from lime.lime_image import LimeImageExplainer
@@ -144,13 +146,13 @@ class Bench:
         self, image: np.ndarray, number: int, masks_of: Masks | None = None
     ) -> np.ndarray:
         """``masks_of``: how channels become masks; as in reports where it is left out."""
-        from pipeline.explain.exact import MaskedSamples, scores_of
+        from pipeline.explain.exact import MaskedSamples
         from pipeline.explain.score_cam import channel_masks
 
         features, _ = self.network.feature_gradients(image, number)
         varied = np.ptp(features, axis=(0, 1)) > 0
         masks = (masks_of or channel_masks)(features[..., varied], image.shape[1])
-        weights = scores_of(self.local, MaskedSamples(image[0], masks), self.threads)[:, number]
+        weights = self.scores_of(MaskedSamples(image[0], masks))[:, number]
         return np.maximum(features[..., varied] @ weights, 0)
 
     def _compare_score_cam(self, image: np.ndarray, number: int) -> None:
@@ -206,11 +208,27 @@ def their_masks(features: np.ndarray, size: int) -> np.ndarray:
     )
 
 
-def network_named(name: str) -> Any:
-    """A shipped network."""
-    from pipeline.bundle import default_bundle, load_bundle
+def network_named(name: str, weights: Path | None = None) -> Any:
+    """A shipped network; with pretrained ``weights`` that of a recipe, and a new head."""
+    import keras
 
-    return load_bundle(default_bundle().parent / name).load_network()
+    from pipeline.bundle import default_bundle, load_bundle
+    from pipeline.classify import Network
+    from pipeline.training.recipes import RECIPES
+
+    if weights is None:
+        return load_bundle(default_bundle().parent / name).load_network()
+    recipe = RECIPES[name]
+    keras.utils.set_random_seed(SEED)
+    model = recipe.build(4)
+    if recipe.read_weights is not None:
+        recipe.read_weights(model, weights)
+    return Network(
+        model,
+        preprocessing=recipe.preprocessing,
+        embedding_layer=recipe.embedding_layer,
+        feature_map_layer=recipe.feature_map_layer,
+    )
 
 
 def tile_of(data: bytes, network: Any) -> Any:
@@ -232,6 +250,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--networks", default="all-net,white-cells")
+    parser.add_argument("--weights", type=Path, help="for the networks of recipes")
     options = parser.parse_args()
 
     import tensorflow as tf
@@ -242,7 +261,7 @@ def main() -> None:
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, options.images).astype(int)]
     result: dict[str, Any] = {"images": options.images, "threads": options.threads, "seed": SEED}
     for name in options.networks.split(","):
-        bench = Bench(name, options.threads)
+        bench = Bench(name, options.threads, options.weights)
         # This project shares its work out itself; the packages leave that to TensorFlow.
         with threadpool_limits(1):
             for file in chosen:
