@@ -10,6 +10,8 @@ VENV   ?= .venv
 OUT    ?= reports
 SLIDES ?=
 PATIENT_ARGS ?=
+# Processes that run tests, each about 2 GB.
+TESTERS ?= 2
 
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
@@ -27,7 +29,7 @@ else
 endif
 
 test: $(DEV) lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
