@@ -85,7 +85,7 @@ def audit(
     images are explained besides, which says how far the explanations of reports can be trusted.
     """
     from pipeline.analyse import open_analyser
-    from pipeline.bundle import default_bundle, load_bundle
+    from pipeline.bundle import find_bundle, load_bundle
     from pipeline.evaluation.audit import audit as run_audit
     from pipeline.evaluation.audit import chosen_changes
     from pipeline.evaluation.audit_images import AuditOptions
@@ -94,7 +94,7 @@ def audit(
 
     names = tuple(name.strip() for name in changes.split(",")) if changes else ()
     chosen_changes(names)
-    directory = bundle or load_settings().bundle or default_bundle()
+    directory = find_bundle(bundle or load_settings().bundle)
     report = run_audit(
         load_bundle(directory),
         open_analyser(str(directory), AnalysisOptions(explain="none")),

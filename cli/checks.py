@@ -122,9 +122,9 @@ def check_tensorflow() -> Check:
 
 def check_bundle(settings: Settings) -> Check:
     """Whether the model is there and is the one that was tested."""
-    from pipeline.bundle import default_bundle, load_bundle
+    from pipeline.bundle import find_bundle, load_bundle
 
-    directory = settings.bundle or default_bundle()
+    directory = find_bundle(settings.bundle)
     try:
         bundle = load_bundle(directory)
     except ScreenError as error:

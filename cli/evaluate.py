@@ -116,7 +116,7 @@ def evaluate(as_json: bool, folds: tuple[int, ...], **options: Any) -> None:
     Every image goes through the whole pipeline, as in a run. OUT then holds evaluation.json,
     EVALUATION.md for people, pictures, and every judgement in judgements.csv.
     """
-    from pipeline.bundle import default_bundle
+    from pipeline.bundle import find_bundle
     from pipeline.evaluation.evaluate import evaluate as run
     from pipeline.evaluation.examples import CNMC_SUBJECT
     from pipeline.evaluation.options import EvaluationOptions
@@ -124,7 +124,7 @@ def evaluate(as_json: bool, folds: tuple[int, ...], **options: Any) -> None:
 
     bundle, recipe = options.pop("bundle"), options["recipe"]
     if recipe is None:
-        bundle = bundle or load_settings().bundle or default_bundle()
+        bundle = find_bundle(bundle or load_settings().bundle)
     elif bundle is not None:
         raise click.UsageError("give --bundle to test a bundle or --recipe to train one, not both")
     pattern = options.pop("patient_pattern") or CNMC_SUBJECT

@@ -56,14 +56,14 @@ def explain(
     Judges IMAGE as a run would and writes a picture per explanation: LIME, Grad-CAM and Score-CAM.
     """
     from pipeline.analyse import open_analyser
-    from pipeline.bundle import default_bundle
+    from pipeline.bundle import find_bundle
     from pipeline.errors import ConfigurationError
     from pipeline.explain.pictures import laid_over
     from pipeline.results import AnalysisOptions
     from pipeline.threads import one_thread
     from worker.settings import load_settings
 
-    chosen = bundle or load_settings().bundle or default_bundle()
+    chosen = find_bundle(bundle or load_settings().bundle)
     analyser = open_analyser(str(chosen), AnalysisOptions(explain="all", lime_samples=samples))
     with one_thread():
         analysis = _analysed(analyser, image)

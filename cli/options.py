@@ -85,7 +85,8 @@ def bundle_option(function: Any) -> Any:
     return click.option(
         "--bundle",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the model bundle; default: SCREEN_BUNDLE, else the one that is shipped.",
+        help="Folder of the model bundle, or name of a shipped one; default: SCREEN_BUNDLE, else "
+        "`white-cells`.",
     )(function)
 
 

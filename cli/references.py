@@ -27,8 +27,9 @@ def references() -> None:
 def _bundle_option(function: Any) -> Any:
     return click.option(
         "--bundle",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Folder of the model bundle; default: the one that is shipped. It is not changed.",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of the model bundle, or name of a shipped one; default: `white-cells`. It is "
+        "not changed.",
     )(function)
 
 
@@ -211,9 +212,9 @@ def _say(message: str) -> None:
 
 
 def _load(bundle: Path | None) -> Bundle:
-    from pipeline.bundle import default_bundle, load_bundle
+    from pipeline.bundle import find_bundle, load_bundle
 
-    return load_bundle(bundle or default_bundle())
+    return load_bundle(find_bundle(bundle))
 
 
 def _report(bundle: Bundle, as_json: bool) -> None:

@@ -89,7 +89,7 @@ def submit(
     archive, it processes nothing.
     """
     from cli.work import Work, bring_to_end
-    from pipeline.bundle import default_bundle, read_latent_map, read_model_record
+    from pipeline.bundle import find_bundle, read_latent_map, read_model_record
     from pipeline.results import AnalysisOptions
     from worker.manifest import freeze
     from worker.runs import set_priority, uncancel
@@ -97,7 +97,7 @@ def submit(
     from worker.store import open_store
 
     settings = load_settings(broker_url=broker, bundle=bundle, processes=processes)
-    directory = (settings.bundle or default_bundle()).resolve()
+    directory = find_bundle(settings.bundle).resolve()
     model = read_model_record(directory)
     planned = make_plan(paths, out=out, patient=patient, patients=patients, pattern=patient_pattern)
     for note in planned.notes:

@@ -95,7 +95,7 @@ def watch(
     is there is looked at again and again, so that nothing is missed that came while nobody watched.
     Nothing in SOURCE is changed.
     """
-    from pipeline.bundle import default_bundle, read_latent_map, read_model_record
+    from pipeline.bundle import find_bundle, read_latent_map, read_model_record
     from pipeline.results import AnalysisOptions
     from worker import logs
     from worker.planning import Plan, plan
@@ -106,7 +106,7 @@ def watch(
 
     settings = load_settings(bundle=bundle, log_format=log_format)
     logs.configure(settings.log_format, log_level.upper())
-    directory = (settings.bundle or default_bundle()).resolve()
+    directory = find_bundle(settings.bundle).resolve()
     source = source.resolve() if isinstance(source, Path) else source
     store = open_store(str(out), create=True)
     watcher = Watcher(

@@ -115,6 +115,15 @@ def default_bundle() -> Path:
     return _SHIPPED / DEFAULT_BUNDLE_NAME
 
 
+def find_bundle(given: Path | None) -> Path:
+    """The directory of a bundle: ``given``, also as the name of a shipped one, or the default's."""
+    if given is None:
+        return default_bundle()
+    shipped = _SHIPPED / given.name
+    named = given == Path(given.name) and not given.exists() and shipped.is_dir()
+    return shipped if named else given
+
+
 def read_model_record(directory: str | Path) -> ModelRecord:
     """Name, digest and test result of a bundle, from ``bundle.json`` alone.
 

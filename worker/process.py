@@ -269,9 +269,7 @@ def _image_error(error: BadInputError) -> ImageError:
 
 def _find_bundle(run: RunRecord, settings: Settings) -> Path:
     """The bundle this worker was told to use, else the one of the submission, else the shipped."""
-    if settings.bundle is not None:
-        return settings.bundle
-    from pipeline.bundle import default_bundle
+    from pipeline.bundle import find_bundle
 
     submitted = Path(run.bundle)
-    return submitted if submitted.exists() else default_bundle()
+    return find_bundle(settings.bundle or (submitted if submitted.exists() else None))

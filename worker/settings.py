@@ -54,7 +54,8 @@ class Settings(BaseSettings):
         "keeps results; default: wherever a message says",
     )
     bundle: Path | None = Field(
-        default=None, description="folder of the model bundle; default: the one that is shipped"
+        default=None,
+        description="folder of the model bundle, or name of a shipped one; default: `white-cells`",
     )
     analyser: str = Field(
         default="pipeline.analyse:open_analyser",

@@ -15,6 +15,7 @@ from pipeline.bundle import (
     Bundle,
     BundleRecord,
     default_bundle,
+    find_bundle,
     load_bundle,
     read_model_record,
     write_bundle,
@@ -138,6 +139,17 @@ def test_an_interrupted_write_leaves_no_valid_bundle(bundle, record):
         write_bundle(bundle.directory, FailingModel(), bundle.references, "", record)
     with pytest.raises(ConfigurationError):
         load_bundle(bundle.directory)
+
+
+def test_a_shipped_bundle_is_found_by_its_name_and_a_folder_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = default_bundle().parent
+    assert find_bundle(None) == default_bundle()
+    assert find_bundle(Path("all-net")) == shipped / "all-net"
+    assert find_bundle(Path("nowhere")) == Path("nowhere")
+    assert find_bundle(Path("../all-net")) == Path("../all-net")
+    Path("all-net").mkdir()
+    assert find_bundle(Path("all-net")) == Path("all-net")
 
 
 def test_the_default_bundle_is_the_one_that_looks_at_white_cells_alone():
