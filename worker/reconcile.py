@@ -370,14 +370,16 @@ class Reconciler:
     def _is_lost(self, handed: _Handed, marks: Marks, *, now: float, engine_empty: bool) -> bool:
         """Whether nobody is going to work at the row any more, as far as can be known.
 
-        A mistake costs a second execution without effect, and each makes the next wait longer.
+        A mistake costs a second execution without effect, and each makes the next wait longer; not
+        so where the engine holds nothing, as then no copies heap up.
         A row is lost if whoever took it is dead; or if nobody took it although the engine claims
         to hold nothing, or although many later rows are finished (rows are worked at in the order
         in which they were handed out). Else it has until the lease ends. Workers that were dead
         when it was handed out say nothing: while no worker is left, copies would heap up.
         """
         age, overtaken = now - handed.time, handed.overtaken(self.settled)
-        if age < self._settings.reconcile_seconds * 2**handed.again:
+        longer = 1 if engine_empty else 2**handed.again
+        if age < self._settings.reconcile_seconds * longer:
             return False
         lease = self._settings.lease_seconds
         if age > lease and (overtaken or now - self._last_settled > lease):

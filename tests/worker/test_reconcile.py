@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -127,6 +128,30 @@ def test_rows_that_the_engine_lost_are_handed_out_again(laboratory: Laboratory) 
     laboratory.fill(2, 10)
     assert complete(laboratory, ForgetfulEngine(laboratory, **QUICK)).ok == 20
     assert not laboratory.twice()
+
+
+class SieveEngine(InlineEngine):
+    """Loses whatever it is given, and says so."""
+
+    def accept(self, store: Store, run: RunRecord, position: int) -> None:
+        pass
+
+
+def test_rows_lost_again_and_again_wait_no_longer_each_time(laboratory: Laboratory) -> None:
+    """Else a broker that forgets five times stalls the run for half a minute."""
+    laboratory.fill(1, 1)
+    run = laboratory.freeze()
+    engine = SieveEngine(laboratory, **QUICK)
+
+    def stop(_: Progress) -> None:
+        if time.monotonic() > until:
+            raise KeyboardInterrupt
+
+    until = time.monotonic() + 2
+    with pytest.raises(KeyboardInterrupt):
+        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    waits_that_double = math.log2(2 / engine.settings.reconcile_seconds)
+    assert len(engine.handed) > waits_that_double + 2
 
 
 class LyingEngine(ForgetfulEngine):
