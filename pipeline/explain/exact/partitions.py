@@ -23,29 +23,26 @@ class Partitions:
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
         self._numbers: dict[bytes, int] = {}
-        self._found = [samples.partition(np.zeros(0, bool))]
+        self._found = [samples.alike(np.zeros((1, samples.count), bool))]
 
     def numbers_of(self, sets: np.ndarray) -> np.ndarray:
         """Number of the partition by each set, int32 ``(n,)``; sets are uint64 ``(n, words)``."""
         first, inverse = _distinct(sets)
         distinct = np.ascontiguousarray(sets[first])
-        bits = members_of(distinct)
-        numbers = np.zeros(len(distinct), np.int32)
-        for row, (words, members) in enumerate(zip(distinct, bits, strict=True)):
-            if not words.any():
-                continue
-            key = words.tobytes()
-            if key not in self._numbers:
-                self._numbers[key] = len(self._found)
-                self._found.append(self._samples.partition(members))
-            numbers[row] = self._numbers[key]
-        return numbers[inverse]
+        names = [words.tobytes() for words in distinct]
+        numbers = self._numbers
+        numbers.setdefault(bytes(distinct.itemsize * distinct.shape[1]), EMPTY)
+        new = [row for row, name in enumerate(names) if name not in numbers]
+        if new:
+            self._found.append(self._samples.alike(members_of(distinct[new])))
+            numbers |= {names[row]: len(numbers) + n for n, row in enumerate(new)}
+        return np.array([numbers[name] for name in names], np.int32)[inverse]
 
     def close(self) -> None:
         """Lay all partitions found so far out as arrays."""
-        self.counts = np.array([len(p.examples) for p in self._found], np.int64)
-        self.kinds = np.stack([p.kinds for p in self._found])
-        self.examples = np.concatenate([p.examples for p in self._found])
+        self.counts = np.concatenate([found.counts for found in self._found])
+        self.kinds = np.concatenate([found.kinds for found in self._found])
+        self.examples = np.concatenate([found.examples for found in self._found])
         self.first_examples = np.cumsum(self.counts) - self.counts
 
 

@@ -20,13 +20,15 @@ WORD = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Partition:
-    """Which samples are alike.
+class Alike:
+    """Which samples are alike, in several ways of looking at them.
 
-    ``kinds``: int32 ``(samples,)``, from 0. ``examples``: int32 ``(kinds,)``, a sample of each.
+    ``kinds``: int32 ``(ways, samples)``, from 0 in each. ``counts``: int64 ``(ways,)``, how many
+    kinds there are. ``examples``: int32 ``(sum of counts,)``, a sample of each kind, way by way.
     """
 
     kinds: np.ndarray
+    counts: np.ndarray
     examples: np.ndarray
 
 
@@ -50,8 +52,8 @@ class Samples(Protocol):
     def sets(self) -> np.ndarray:
         """What the versions differ in at each pixel, uint64 ``(rows, columns, words)``."""
 
-    def partition(self, bits: np.ndarray) -> Partition:
-        """Samples that agree in ``bits``, bool ``(bits,)``."""
+    def alike(self, bits: np.ndarray) -> Alike:
+        """Samples that agree in each row of ``bits``, bool ``(ways, bits)``."""
 
     def values(self, pixels: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Colours of pixels (numbered row by row) in samples, float32 ``(n, channels)``."""
@@ -96,12 +98,16 @@ class SuperpixelSamples:
         changes = (self.image != self.hidden).any(axis=2)
         return _one_bit(self.superpixels, changes, self.patterns.shape[1])
 
-    def partition(self, bits: np.ndarray) -> Partition:
+    def alike(self, bits: np.ndarray) -> Alike:
         """Samples with the same superpixels on."""
-        (members,) = np.nonzero(bits)
-        codes = self._codes(members)
-        _, examples, kinds = np.unique(codes, return_index=True, return_inverse=True)
-        return Partition(kinds.astype(np.int32), examples.astype(np.int32))
+        kinds = np.zeros((len(bits), self.count), np.int32)
+        examples = []
+        for way, members in enumerate(bits):
+            codes = self._codes(np.flatnonzero(members))
+            _, found, kinds[way] = np.unique(codes, return_index=True, return_inverse=True)
+            examples.append(found.astype(np.int32))
+        counts = np.array([len(found) for found in examples], np.int64)
+        return Alike(kinds, counts, np.concatenate(examples))
 
     def values(self, pixels: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Colours of pixels in samples."""
@@ -165,15 +171,19 @@ class MaskedSamples:
         packed = np.packbits(np.moveaxis(padded, 0, -1), axis=-1, bitorder="little")
         return packed.view("<u8").astype(np.uint64)
 
-    def partition(self, bits: np.ndarray) -> Partition:
-        """Each sample that shows something by itself, all others alike."""
-        shows = np.zeros(self.count, bool)
-        shows[: len(bits)] = bits[: self.count]
-        (own,) = np.nonzero(shows)
-        (blank,) = np.nonzero(~shows)
-        kinds = np.zeros(self.count, np.int32)
-        kinds[own] = np.arange(len(own)) + (len(blank) > 0)
-        return Partition(kinds, np.concatenate([blank[:1], own]).astype(np.int32))
+    def alike(self, bits: np.ndarray) -> Alike:
+        """Each sample that shows something by itself, all others alike and first."""
+        shows = bits[:, : self.count]
+        blank = np.logical_not(shows)
+        first_blank, some_blank = np.argmax(blank, axis=1), np.any(blank, axis=1)
+        kinds = np.where(shows, shows.cumsum(axis=1) - 1 + some_blank[:, None], 0)
+        stands_for_one = shows.copy()
+        stands_for_one[some_blank, first_blank[some_blank]] = True
+        ways, examples = np.nonzero(stands_for_one)
+        order = np.lexsort((kinds[ways, examples], ways))
+        return Alike(
+            kinds.astype(np.int32), stands_for_one.sum(axis=1), examples[order].astype(np.int32)
+        )
 
     def values(self, pixels: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Colours of pixels in samples."""
