@@ -33,6 +33,7 @@ from pipeline.report import (
 from pipeline.results import ImageResult, PatientReport
 from worker import keys, telemetry
 from worker.place import Place
+from worker.pseudonyms import pseudonyms
 from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.results import picture_key, read_analysis
@@ -106,7 +107,7 @@ def write_reports(
         _write_patient(store, publisher, report, images, _references(reference_images))
         entry = index_entry(report)
         if run.partial:
-            store.replace(keys.entry(run.root, patient), canonical_bytes(entry))
+            store.replace(_entry_key(store, run, patient), canonical_bytes(entry))
         entries.append(entry)
         placed += _placed(report)
     _write_index(store, publisher, run, entries, placed, software)
@@ -133,7 +134,8 @@ def _write_index(
     summary = _summary(run, software)
     latent_map = None if run.partial else _draw_map(store, run, placed)
     if run.partial:
-        found = (store.read(key) for key in store.list(keys.entries(run.root)))
+        folder = keys.entries(pseudonyms(store).archive(run.root))
+        found = (store.read(key) for key in store.list(folder))
         entries = [IndexEntry.model_validate_json(data) for data in found if data is not None]
         entries.sort(key=lambda entry: entry.patient)
         totals = {"patients": len(entries), "images": sum(entry.images for entry in entries)}
@@ -152,6 +154,11 @@ def software_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def _entry_key(store: Store, run: RunRecord, patient: str) -> str:
+    names = pseudonyms(store)
+    return keys.entry(names.archive(run.root), names.patient(patient))
 
 
 def _finished(rows: Iterable[RowOutcome]) -> list[tuple[int, ManifestRow, Outcome]] | None:

@@ -15,6 +15,7 @@ from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, StoreUnavailableError
 from pipeline.results import SCHEMA_VERSION, AnalysisOptions, ModelRecord, Record
 from worker import keys
+from worker.pseudonyms import pseudonyms
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
 
@@ -26,8 +27,9 @@ _CACHED_SHARDS = 4
 
 
 class PatientClaim(Record):
-    """Which archive the report of a patient in this output folder is about."""
+    """Whose the hash of a patient is, and which archive the report in this folder is about."""
 
+    patient: str
     root: str
 
 
@@ -153,27 +155,29 @@ def _sorted_lines(rows: Iterable[ManifestRow]) -> tuple[list[bytes], list[str]]:
 
 def _claim_patients(store: Store, patients: list[str], root: str) -> None:
     """Bind each patient's report in this output folder to one archive, or refuse all of them."""
-    claim = canonical_bytes(PatientClaim(root=root))
+    names = pseudonyms(store)
+    claims = {keys.patient(names.patient(name)): name for name in patients}
     unclaimed = []
-    for patient in patients:
-        found = store.read(keys.patient(patient))
+    for key, patient in claims.items():
+        found = store.read(key)
         if found == b"":
             # The power failed before the claim reached the disk.
-            store.delete(keys.patient(patient))
+            store.delete(key)
         if not found:
-            unclaimed.append(patient)
+            unclaimed.append(key)
         else:
-            _check_claim(found, claim, patient)
-    for patient in unclaimed:
-        if not store.create(keys.patient(patient), claim):
-            _check_claim(store.read(keys.patient(patient)) or b"", claim, patient)
+            _check_claim(found, PatientClaim(patient=patient, root=root))
+    for key in unclaimed:
+        claim = PatientClaim(patient=claims[key], root=root)
+        if not store.create(key, canonical_bytes(claim)):
+            _check_claim(store.read(key) or b"", claim)
 
 
-def _check_claim(found: bytes, claim: bytes, patient: str) -> None:
-    if found != claim:
+def _check_claim(found: bytes, claim: PatientClaim) -> None:
+    if found != canonical_bytes(claim):
         raise ConfigurationError(
-            f"the output folder already has a report of patient {patient!r} from another archive, "
-            "which would be overwritten; choose another --out"
+            f"the output folder already has a report of patient {claim.patient!r} from another "
+            "archive, which would be overwritten; choose another --out"
         )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pipeline.errors import ConfigurationError
 from worker import keys
 from worker.manifest import iterate_rows
+from worker.pseudonyms import pseudonyms
 from worker.records import RunRecord
 from worker.runs import cancel, is_cancelled, list_runs, outcomes, progress
 from worker.store import Store
@@ -67,8 +68,9 @@ def _values(store: Store, purge: Purge) -> Iterator[str]:
 def _referred_to(store: Store, run: RunRecord) -> tuple[set[str], set[str], set[str]]:
     """Folders of results, and keys of listed files and patients, that the run refers to."""
     results = {one.outcome.result for one in outcomes(store, run) if one.outcome is not None}
+    names = pseudonyms(store)
     listed, patients = set(), set()
     for _, row in iterate_rows(store, run):
-        listed.add(keys.seen(row, run))
-        patients.add(keys.patient(row.patient))
+        listed.add(keys.seen(names.file(row, run)))
+        patients.add(keys.patient(names.patient(row.patient)))
     return {folder for folder in results if folder is not None}, listed, patients

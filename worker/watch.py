@@ -30,6 +30,7 @@ from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
 from worker.place import Place
 from worker.planning import EmptyArchiveError, Plan
+from worker.pseudonyms import pseudonyms
 from worker.publish import read_published
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
@@ -169,12 +170,12 @@ class Watcher:
         )
         for patient, record in records.items():
             named = record.model_copy(update={"run_id": run.run_id})
-            self._store.replace(keys.watched(self._root, patient), canonical_bytes(named))
+            self._store.replace(_key(self._store, self._root, patient), canonical_bytes(named))
         logger.info("run %s: %d images of %d patients", run.run_id, run.images, run.patients)
         return run
 
     def _before(self, patient: str) -> Watched | None:
-        data = self._store.read(keys.watched(self._root, patient))
+        data = self._store.read(_key(self._store, self._root, patient))
         return None if data is None else Watched.model_validate_json(data)
 
     def _rows_of(self, before: Watched | None, patient: str) -> Rows:
@@ -190,8 +191,13 @@ def is_newest(store: Store, run: RunRecord, patient: str) -> bool:
     """Whether no later run holds a newer list of the patient's images."""
     if not run.partial:
         return True
-    data = store.read(keys.watched(run.root, patient))
+    data = store.read(_key(store, run.root, patient))
     return data is None or Watched.model_validate_json(data).run_id == run.run_id
+
+
+def _key(store: Store, root: str, patient: str) -> str:
+    names = pseudonyms(store)
+    return keys.watched(names.archive(root), names.patient(patient))
 
 
 def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
@@ -243,7 +249,8 @@ def watch(
     ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
     watch the same source one looks, and another goes on when it is gone.
     """
-    lease = Lease(store, keys.watch_lease(source.as_uri()), renew_seconds=every_seconds / 2)
+    key = keys.watch_lease(pseudonyms(store).archive(source.as_uri()))
+    lease = Lease(store, key, renew_seconds=every_seconds / 2)
     try:
         while not stop.is_set():
             try:
