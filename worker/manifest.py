@@ -12,7 +12,7 @@ from itertools import pairwise
 from pydantic import ValidationError
 
 from pipeline.canonical import canonical_bytes, digest
-from pipeline.errors import ConfigurationError, StoreUnavailableError
+from pipeline.errors import ConfigurationError, NamingError, StoreUnavailableError
 from pipeline.results import SCHEMA_VERSION, AnalysisOptions, ModelRecord, Record
 from worker import keys
 from worker.pseudonyms import pseudonyms
@@ -148,7 +148,7 @@ def _sorted_lines(rows: Iterable[ManifestRow]) -> tuple[list[bytes], list[str]]:
         raise ConfigurationError("no images were found: there is nothing to screen")
     for (first, _), (second, _) in pairwise(keyed):
         if first == second:
-            raise ConfigurationError(f"{first[1]!r} of patient {first[0]!r} is listed twice")
+            raise NamingError(f"{first[1]!r} of patient {first[0]!r} is listed twice")
     patients = list(dict.fromkeys(patient for (patient, _, _), _ in keyed))
     return [line for _, line in keyed], patients
 
@@ -175,7 +175,7 @@ def _claim_patients(store: Store, patients: list[str], root: str) -> None:
 
 def _check_claim(found: bytes, claim: PatientClaim) -> None:
     if found != canonical_bytes(claim):
-        raise ConfigurationError(
+        raise NamingError(
             f"the output folder already has a report of patient {claim.patient!r} from another "
             "archive, which would be overwritten; choose another --out"
         )

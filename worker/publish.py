@@ -69,7 +69,8 @@ def read_published(out: Path | Place, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise storage_error(out / name, error) from error
+        # The name may be a patient's, and the message ends in a log.
+        raise storage_error(out, error) from error
 
 
 def published_folders(out: Path | Place, folder: str) -> list[str]:
