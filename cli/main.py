@@ -24,6 +24,7 @@ COMMANDS = {
     "retry": "cli.runs:retry",
     "cancel": "cli.runs:cancel",
     "purge": "cli.purge:purge",
+    "erase": "cli.erase:erase",
     "feed": "cli.feed:feed",
     "watch": "cli.watch:watch",
     "worker": "cli.worker:worker",

@@ -104,9 +104,10 @@ def submit(
         click.echo(f"Note: {note}", err=True)
     store = open_store(str(out), create=True)
     check_case(out, planned)
+    left_out = note_erased(store, planned)
     run = freeze(
         store,
-        planned.rows(),
+        (row for row in planned.rows() if row.patient not in left_out),
         root=planned.root.as_uri(),
         bundle=str(directory),
         model=model,
@@ -179,6 +180,21 @@ def make_plan(
             f"{paths[0]} is a single file: say whose it is with --patient, or submit its folder"
         )
     return plan_files(files, patient)
+
+
+def note_erased(store: Store, planned: Plan) -> set[str]:
+    """Patients that were erased from these reports, which are not taken in again by themselves."""
+    from worker.erased import kept_out
+    from worker.patients import some_of
+
+    found = kept_out(store, set(planned.patients))
+    if found:
+        planned.notes.append(
+            f"{len(found)} patients were erased from these reports and are left out: "
+            f"{some_of(sorted(found))}; `screen erase PATIENT --readmit` lets one in again"
+        )
+        click.echo(f"Note: {planned.notes[-1]}", err=True)
+    return found
 
 
 def note_space(store: Store, run: RunRecord, out: Path | Place, notes: list[str]) -> None:

@@ -15,8 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from pipeline.canonical import canonical_bytes
-from pipeline.errors import RetryableError
+from pipeline.errors import NamingError, RetryableError
 from pipeline.latent_map import LatentMap
 from pipeline.latent_picture import MapPicture, PlacedImage
 from pipeline.report import (
@@ -32,6 +34,7 @@ from pipeline.report import (
 )
 from pipeline.results import ImageResult, PatientReport
 from worker import keys, telemetry
+from worker.manifest import iterate_rows
 from worker.place import Place
 from worker.pseudonyms import pseudonyms
 from worker.publish import Publisher, open_publisher
@@ -57,6 +60,10 @@ _SOFTWARE = (
 _FIELD = "field"
 
 _REFERENCE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp")
+
+
+#: The overview of all patients, for people and for programs.
+INDEX_NAME, SUMMARY_NAME = "index.html", "summary.csv"
 
 
 class _Image(NamedTuple):
@@ -122,6 +129,35 @@ def write_reports(
     return entries
 
 
+def rewrite_index(store: Store, run: RunRecord, publisher: Publisher) -> None:
+    """Write index.html and summary.csv of the run anew, from the reports that were written.
+
+    Raises ConfigurationError where one of them is damaged.
+    """
+    entries: list[IndexEntry] = []
+    placed: list[PlacedImage] = []
+    software = software_versions()
+    for patient in dict.fromkeys(row.patient for _, row in iterate_rows(store, run)):
+        name = f"patients/{patient_directory(patient)}/report.json"
+        data = publisher.read(name)
+        if data is not None:
+            report = _read_report(name, data)
+            entries.append(index_entry(report))
+            placed += _placed(report)
+            software = report.software
+    _write_index(store, publisher, run, entries, placed, software)
+
+
+def _read_report(name: str, data: bytes) -> PatientReport:
+    try:
+        return PatientReport.model_validate_json(data)
+    except ValidationError:
+        raise NamingError(
+            f"{name} is damaged or of another version: give the same `screen submit` again to "
+            "write it anew, then this command"
+        ) from None
+
+
 def _write_index(
     store: Store,
     publisher: Publisher,
@@ -140,10 +176,10 @@ def _write_index(
         entries.sort(key=lambda entry: entry.patient)
         totals = {"patients": len(entries), "images": sum(entry.images for entry in entries)}
         summary = summary.model_copy(update=totals)
-    publisher.write("summary.csv", summary_csv(entries))
+    publisher.write(SUMMARY_NAME, summary_csv(entries))
     if latent_map is not None:
         publisher.write(MAP_NAME, latent_map)
-    publisher.write("index.html", index_page(entries, summary, latent_map).encode())
+    publisher.write(INDEX_NAME, index_page(entries, summary, latent_map).encode())
 
 
 def software_versions() -> dict[str, str]:

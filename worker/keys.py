@@ -21,6 +21,7 @@ Hashes of names are those of ``worker.pseudonyms``, which cannot be found by try
                                               watches the source
     watched/<source>/<patient>.json           which run holds the newest list of a patient's images
     entries/<root>/<patient>.json             what the index says of a patient
+    erased/<patient>.json                     when a patient was erased, and from which runs
     attempts/<run>/<shard>/<row>-<token>.json left behind by a worker that died at the row
     log/...                                   times and hosts; nothing is ever computed from it
 """
@@ -167,6 +168,14 @@ def entry(root: str, patient: str) -> str:
     return f"{entries(root)}{patient}.json"
 
 
+ERASED = "erased/"
+
+
+def erased(patient: str) -> str:
+    """Record of the erasure of the patient with this hash."""
+    return f"{ERASED}{patient}.json"
+
+
 def submitted(run_id: str) -> str:
     """Side log: when the run was last submitted."""
     return f"log/runs/{run_id}.json"
@@ -179,8 +188,8 @@ def row_log(run_id: str, position: int) -> str:
 
 
 def folders_of(run_id: str) -> list[str]:
-    """Folders in which everything is the run's."""
-    kinds = ("manifests", "done", "failed", "attempts", "log/rows")
+    """Folders in which everything is the run's; the manifest is the last of them."""
+    kinds = ("done", "failed", "attempts", "log/rows", "manifests")
     return [f"{kind}/{run_id}/" for kind in kinds]
 
 

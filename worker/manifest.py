@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -33,6 +34,14 @@ class PatientClaim(Record):
     root: str
 
 
+class Draft(NamedTuple):
+    """A run that is not in a store yet, with the lines of its manifest."""
+
+    run: RunRecord
+    lines: list[bytes]
+    patients: list[str]
+
+
 def freeze(
     store: Store,
     rows: Iterable[ManifestRow],
@@ -50,12 +59,38 @@ def freeze(
     ``partial``: other runs hold the other patients of the archive.
 
     ``latent_map``: file of the bundle's map of references, so that reports can be drawn without the
-    bundle. The run's record is written last: a freeze that was killed has left nothing that counts.
-    Raises ConfigurationError where there are no rows, where two rows name the same file, or where a
-    patient's reports in this store come from another archive.
+    bundle. Raises ConfigurationError where there are no rows, where two rows name the same file, or
+    where a patient's reports in this store come from another archive.
     """
+    made = draft(
+        rows,
+        root=root,
+        bundle=bundle,
+        model=model,
+        options=options,
+        ignored=ignored,
+        partial=partial,
+    )
+    _claim_patients(store, made.patients, root)
+    if latent_map is not None:
+        store.create(keys.latent_map(made.run), latent_map)
+    write(store, made)
+    store.replace(keys.submitted(made.run.run_id), canonical_bytes(_submission()))
+    return read_run(store, made.run.run_id)
+
+
+def draft(
+    rows: Iterable[ManifestRow],
+    *,
+    root: str,
+    bundle: str,
+    model: ModelRecord,
+    options: AnalysisOptions,
+    ignored: int,
+    partial: bool = False,
+) -> Draft:
+    """The run that ``freeze`` would make. Raises ConfigurationError as it does."""
     lines, patients = _sorted_lines(rows)
-    _claim_patients(store, patients, root)
     hasher = hashlib.sha256()
     for line in lines:
         hasher.update(line)
@@ -82,15 +117,17 @@ def freeze(
         manifest_digest=manifest_digest,
         partial=partial,
     )
+    return Draft(run, lines, patients)
+
+
+def write(store: Store, made: Draft) -> None:
+    """Write manifest and record, the record last: if this is killed, nothing counts."""
+    run = made.run
     for shard in range(run.shards):
         first = shard * keys.SHARD_ROWS
-        data = b"".join(lines[first : first + keys.SHARD_ROWS])
+        data = b"".join(made.lines[first : first + keys.SHARD_ROWS])
         store.create(keys.manifest(run.run_id, shard), data)
-    if latent_map is not None:
-        store.create(keys.latent_map(run), latent_map)
     store.create(keys.run(run.run_id), canonical_bytes(run))
-    store.replace(keys.submitted(run.run_id), canonical_bytes(_submission()))
-    return read_run(store, run.run_id)
 
 
 def read_run(store: Store, run_id: str) -> RunRecord:
@@ -124,6 +161,11 @@ def positions(run: RunRecord, shard: int) -> range:
     """Positions of the rows of one shard."""
     first = shard * keys.SHARD_ROWS
     return range(first, min(first + keys.SHARD_ROWS, run.images))
+
+
+def is_whole(store: Store, run: RunRecord) -> bool:
+    """Whether the manifest is there; of a run that is being removed, part of it may be gone."""
+    return all(store.exists(keys.manifest(run.run_id, shard)) for shard in range(run.shards))
 
 
 def iterate_rows(store: Store, run: RunRecord) -> Iterator[tuple[int, ManifestRow]]:

@@ -170,6 +170,9 @@ def _outcome(
     except BadInputError as error:
         return Outcome(status="failed", error=_image_error(error))
     sha256 = hashlib.sha256(data).hexdigest()
+    # Before the result, so that no result is ever without a way to it from the image.
+    seen = keys.seen(pseudonyms(store).file(row, run))
+    store.create(seen, canonical_bytes(Seen(sha256=sha256)))
     folder = keys.result(sha256, run)
     outcome = _known(store, folder)
     if outcome is None:
@@ -182,8 +185,6 @@ def _outcome(
             return _fault(run, error)
         with telemetry.stage("save"):
             outcome = _save(store, folder, result, pictures)
-    seen = keys.seen(pseudonyms(store).file(row, run))
-    store.create(seen, canonical_bytes(Seen(sha256=sha256)))
     return outcome
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,14 @@ class Publisher(Protocol):
 
     def remove_others(self, folder: str, kept: set[str]) -> None:
         """Remove pictures of a report that was replaced."""
+        ...
+
+    def files(self, name: str) -> list[str]:
+        """Names of the files in a folder and all folders in it; or of the one file."""
+        ...
+
+    def remove(self, name: str) -> int:
+        """Remove a file, or a folder with everything in it; the number of files."""
         ...
 
     def close(self) -> None:
@@ -130,6 +139,24 @@ class DirectoryPublisher:
         except OSError as error:
             raise storage_error(self._out, error) from error
 
+    def files(self, name: str) -> list[str]:
+        """Names of the files in a folder and all folders in it; or of the one file."""
+        top = self._out / name
+        found = [top] if top.is_file() else [path for path in top.rglob("*") if not path.is_dir()]
+        return [path.relative_to(self._out).as_posix() for path in found]
+
+    def remove(self, name: str) -> int:
+        """Remove a file, or a folder with everything in it; the number of files."""
+        found = self.files(name)
+        try:
+            for file in found:
+                (self._out / file).unlink(missing_ok=True)
+            if (self._out / name).is_dir():
+                shutil.rmtree(self._out / name)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+        return len(found)
+
     def close(self) -> None:
         """Remove the folder of unfinished files, unless somebody else is writing."""
         with suppress(OSError):
@@ -183,6 +210,30 @@ class BucketPublisher:
             for key in list(s3.keys_below(self._place.bucket, start)):
                 if key.endswith(".png") and key.removeprefix(start) not in kept:
                     s3.client().delete_object(Bucket=self._place.bucket, Key=key, **s3.options())
+
+    def files(self, name: str) -> list[str]:
+        """Names of the objects in a folder and all folders in it; or of the one object."""
+        from worker import s3
+
+        start = f"{self._place.prefix}{name}"
+        with s3.s3_faults(self._place):
+            found = list(s3.keys_below(self._place.bucket, start))
+        return [
+            key.removeprefix(self._place.prefix)
+            for key in found
+            if key == start or key.startswith(f"{start}/")
+        ]
+
+    def remove(self, name: str) -> int:
+        """Remove an object, or a folder with everything in it; the number of objects."""
+        from worker import s3
+
+        found = self.files(name)
+        with s3.s3_faults(self._place):
+            for file in found:
+                where = {"Bucket": self._place.bucket, "Key": f"{self._place.prefix}{file}"}
+                s3.client().delete_object(**where, **s3.options())
+        return len(found)
 
     def close(self) -> None:
         """Nothing was there for writing only."""

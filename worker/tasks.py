@@ -46,6 +46,10 @@ class _NotAllowedError(Exception):
     """A message leads to a place that this worker was not given."""
 
 
+class _NoRunError(Exception):
+    """The run of a message was removed, or never was."""
+
+
 class RowsMessage(Record):
     """Rows of one shard to work at. No names: ids and numbers only."""
 
@@ -104,6 +108,8 @@ def process(**content: object) -> None:
     except _NotAllowedError:
         # Nor returned: other workers, and the reconciler, know what is still to be done.
         logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
+    except _NoRunError:
+        logger.warning("a message of run %s is dropped: there is no such run", message.run_id)
     except _FreshStartError:
         raise Reject(REST_OF_ROWS, requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
@@ -121,6 +127,8 @@ def _work(message: RowsMessage) -> None:
     if not settings.allows(place):
         raise _NotAllowedError
     store = _store(place)
+    if not store.exists(keys.run(message.run_id)):
+        raise _NoRunError
     run = _run(store, message.run_id)
     if not settings.allows(settings.place(run.root)):
         raise _NotAllowedError

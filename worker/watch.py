@@ -25,6 +25,7 @@ from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from pipeline.results import AnalysisOptions, ModelRecord, Record
 from worker import keys, logs
+from worker.erased import kept_out
 from worker.lease import Lease
 from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
@@ -98,11 +99,14 @@ class Watcher:
         self._latent_map = latent_map
         self._waits = waits
         self._seen: dict[str, _Seen] = {}
+        self._left_out = 0
 
     def take_in(self, planned: Plan) -> RunRecord | None:
         """Look at a listing of the whole source; the run of the patients that are complete now."""
         now = time.monotonic()
         listed = _by_patient(planned.rows())
+        for patient in self._kept_out(listed):
+            del listed[patient]
         self._seen = {
             patient: self._observed(patient, rows, now) for patient, rows in listed.items()
         }
@@ -115,6 +119,14 @@ class Watcher:
         for patient in due:
             self._seen[patient].settled = True
         return run
+
+    def _kept_out(self, patients: Iterable[str]) -> set[str]:
+        """Patients that were erased: nothing of them is submitted."""
+        found = kept_out(self._store, patients)
+        if len(found) != self._left_out:
+            self._left_out = len(found)
+            logger.warning("%d patients are left out, because they were erased", len(found))
+        return found
 
     def _observed(self, patient: str, rows: Rows, now: float) -> _Seen:
         before = self._seen.get(patient)
