@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "cli.status:status",
     "runs": "cli.runs:runs",
     "show": "cli.show:show",
+    "identify": "cli.identify:identify",
     "explain": "cli.explain:explain",
     "resume": "cli.runs:resume",
     "retry": "cli.runs:retry",

@@ -256,6 +256,7 @@ def _state(store: Store, submitted: Submitted, overview: Overview) -> dict[str, 
         "cancelled": is_cancelled(store, run),
         "cancelled_because": why_cancelled(store, run),
         "priority": priority(store, run),
+        "pseudonymised": run.pseudonymise,
         "ignored": run.ignored,
     }
 

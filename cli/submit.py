@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import PlaceType, work_options
+from cli.options import PlaceType, pseudonymise_option, work_options
 from cli.output import print_json
 from worker.place import Place
 
@@ -62,6 +62,7 @@ Exit status: 0 everything done, 1 could not work, 3 some images failed.
     is_flag=True,
     help="Leave the work to `screen feed` or to a worker started with --feed, and return.",
 )
+@pseudonymise_option
 @work_options
 @click.pass_context
 def submit(
@@ -73,6 +74,7 @@ def submit(
     explain: str,
     priority: Priority,
     no_wait: bool,
+    pseudonymise: bool,
     out: Path | Place,
     bundle: Path | None,
     broker: str | None,
@@ -114,6 +116,7 @@ def submit(
         options=AnalysisOptions.model_validate({"explain": explain}),
         ignored=planned.ignored,
         latent_map=read_latent_map(directory),
+        pseudonymise=pseudonymise,
     )
     note_space(store, run, out, planned.notes)
     uncancel(store, run)

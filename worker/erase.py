@@ -27,6 +27,7 @@ from worker.publish import Publisher, open_publisher
 from worker.purge import PURGED, carry_out, plan_purge
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.runs import is_cancelled, list_runs, why_cancelled
+from worker.shown import shown_in
 from worker.store import Store
 from worker.watch import Watched
 
@@ -60,7 +61,7 @@ def find(store: Store, out: Path | Place, patient: str, *, hard_limit: float) ->
             runs.append(run)
             images += those
     publisher = open_publisher(out)
-    files = len(publisher.files(_folder(patient)))
+    files = len(publisher.files(_folder(store, patient)))
     publisher.close()
     if not runs and not files and begun is None:
         raise ConfigurationError(
@@ -83,7 +84,7 @@ def erase(store: Store, out: Path | Place, patient: str, found: Found) -> Erased
         ledger.removed(carry_out(store, run, plan_purge(store, run)))
     store.delete(keys.patient(pseudonyms(store).patient(patient)))
     publisher = open_publisher(out)
-    ledger.removed(publisher.remove(_folder(patient)))
+    ledger.removed(publisher.remove(_folder(store, patient)))
     _renew_index(store, publisher, patient, ledger.erasure)
     publisher.close()
     return ledger.close()
@@ -128,8 +129,8 @@ class _Ledger:
         return ErasedPatient(patient=self._who, erasures=[*self._earlier, self.erasure])
 
 
-def _folder(patient: str) -> str:
-    return f"patients/{patient_directory(patient)}"
+def _folder(store: Store, patient: str) -> str:
+    return f"patients/{patient_directory(shown_in(store).patient(patient))}"
 
 
 def _rows(store: Store, run: RunRecord) -> Rows:
@@ -169,6 +170,7 @@ def _replacement(store: Store, run: RunRecord, patient: str, rows: Rows) -> RunR
         options=run.options,
         ignored=run.ignored,
         partial=run.partial,
+        names=pseudonyms(store) if run.pseudonymise else None,
     )
     if not store.exists(keys.run(made.run.run_id)):
         _hand_down(store, run, made, [position for position, _ in kept])
@@ -220,7 +222,8 @@ def _renew_index(store: Store, publisher: Publisher, patient: str, erasure: Eras
     table = publisher.read(SUMMARY_NAME) or b""
     present = [run.run_id for run, _ in list_runs(store)]
     shown = next((one for one in (*erasure.runs, *present) if one.encode() in page), None)
-    listed = f",{patient_directory(patient)},".encode() in table
+    directory = patient_directory(shown_in(store).patient(patient))
+    listed = f",{directory},".encode() in table
     if shown not in erasure.runs and not listed:
         return
     run_id = erasure.runs.get(shown, shown) if shown is not None else None

@@ -41,6 +41,7 @@ from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.results import picture_key, read_analysis
 from worker.runs import RowOutcome, forget_outcome, outcomes
+from worker.shown import ShownNames, shown_names
 from worker.store import Store
 from worker.watch import is_newest
 
@@ -88,6 +89,7 @@ def write_reports(
     """
     publisher = open_publisher(out)
     software = software_versions()
+    shown = shown_names(store, pseudonymise=run.pseudonymise)
     entries: list[IndexEntry] = []
     placed: list[PlacedImage] = []
     lost = 0
@@ -104,13 +106,13 @@ def write_reports(
         images = []
         for position, row, outcome in finished:
             try:
-                images.append(_image(store, row, outcome))
+                images.append(_image(store, shown, row, outcome))
             except _LostResultError:
                 forget_outcome(store, run, position)
                 lost += 1
         if len(images) < len(finished):
             continue
-        report = _report(patient, images, run, software)
+        report = _report(shown.patient(patient), images, run, software)
         _write_patient(store, publisher, report, images, _references(reference_images))
         entry = index_entry(report)
         if run.partial:
@@ -137,8 +139,9 @@ def rewrite_index(store: Store, run: RunRecord, publisher: Publisher) -> None:
     entries: list[IndexEntry] = []
     placed: list[PlacedImage] = []
     software = software_versions()
+    shown = shown_names(store, pseudonymise=run.pseudonymise)
     for patient in dict.fromkeys(row.patient for _, row in iterate_rows(store, run)):
-        name = f"patients/{patient_directory(patient)}/report.json"
+        name = f"patients/{patient_directory(shown.patient(patient))}/report.json"
         data = publisher.read(name)
         if data is not None:
             report = _read_report(name, data)
@@ -167,7 +170,7 @@ def _write_index(
     software: dict[str, str],
 ) -> None:
     """The overview: of the run's patients, or of all patients of an archive that is watched."""
-    summary = _summary(run, software)
+    summary = _summary(store, run, software)
     latent_map = None if run.partial else _draw_map(store, run, placed)
     if run.partial:
         folder = keys.entries(pseudonyms(store).archive(run.root))
@@ -209,14 +212,15 @@ def _finished(rows: Iterable[RowOutcome]) -> list[tuple[int, ManifestRow, Outcom
     return found if complete else None
 
 
-def _image(store: Store, row: ManifestRow, outcome: Outcome) -> _Image:
+def _image(store: Store, shown: ShownNames, row: ManifestRow, outcome: Outcome) -> _Image:
+    source = shown.source(row)
     if outcome.result is None:
-        failed = ImageResult(source=row.source, status="failed", error=outcome.error)
-        return _Image(failed, None)
+        error = shown.error(outcome.error) if outcome.error is not None else None
+        return _Image(ImageResult(source=source, status="failed", error=error), None)
     analysis = read_analysis(store, outcome.result)
     if analysis is None:
         raise _LostResultError
-    return _Image(ImageResult(source=row.source, **dict(analysis)), outcome.result)
+    return _Image(ImageResult(source=source, **dict(analysis)), outcome.result)
 
 
 def _report(
@@ -318,10 +322,10 @@ def _references(folder: Path | None) -> Callable[[str], bytes | None] | None:
     return read
 
 
-def _summary(run: RunRecord, software: dict[str, str]) -> RunSummary:
+def _summary(store: Store, run: RunRecord, software: dict[str, str]) -> RunSummary:
     return RunSummary(
         run_id=run.run_id,
-        root=run.root,
+        root=shown_names(store, pseudonymise=run.pseudonymise).root(run.root),
         manifest_digest=run.manifest_digest,
         patients=run.patients,
         images=run.images,

@@ -5,6 +5,7 @@ Hashes of names are those of ``worker.pseudonyms``, which cannot be found by try
 ::
 
     schema.json                               which layout this is
+    names.json                                whether reports carry names or pseudonyms
     private/names                             key of the hashes of names, for the owner only
     results/<k2>/<result key>/analysis.json   one image's analysis, and its pictures beside it
     seen/<k2>/<file>.json                     which content a listed file had when it was read
@@ -36,6 +37,8 @@ SCHEMA = "schema.json"
 
 #: Key of the hashes of names.
 NAMES_KEY = "private/names"
+
+NAMES_IN_REPORTS = "names.json"
 
 #: Rows of a manifest shard, and outcomes of a folder: few enough to list at once on a file share.
 SHARD_ROWS = 1000

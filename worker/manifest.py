@@ -16,7 +16,7 @@ from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, NamingError, StoreUnavailableError
 from pipeline.results import SCHEMA_VERSION, AnalysisOptions, ModelRecord, Record
 from worker import keys
-from worker.pseudonyms import pseudonyms
+from worker.pseudonyms import Pseudonyms, pseudonyms
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
 
@@ -32,6 +32,12 @@ class PatientClaim(Record):
 
     patient: str
     root: str
+
+
+class NamesInReports(Record):
+    """Whether the reports in this output folder carry pseudonyms: all of them, or none."""
+
+    pseudonymise: bool
 
 
 class Draft(NamedTuple):
@@ -53,15 +59,19 @@ def freeze(
     ignored: int,
     latent_map: bytes | None = None,
     partial: bool = False,
+    pseudonymise: bool = False,
 ) -> RunRecord:
     """Freeze the rows into a run; the same content gives the same run.
 
-    ``partial``: other runs hold the other patients of the archive.
+    ``partial``: other runs hold the other patients of the archive. ``pseudonymise``: reports carry
+    pseudonyms.
 
     ``latent_map``: file of the bundle's map of references, so that reports can be drawn without the
-    bundle. Raises ConfigurationError where there are no rows, where two rows name the same file, or
-    where a patient's reports in this store come from another archive.
+    bundle. Raises ConfigurationError where there are no rows, where two rows name the same file,
+    where a patient's reports in this store come from another archive, or where reports that are
+    there carry names and these would not, or the other way round.
     """
+    _settle_names(store, pseudonymise)
     made = draft(
         rows,
         root=root,
@@ -70,6 +80,7 @@ def freeze(
         options=options,
         ignored=ignored,
         partial=partial,
+        names=pseudonyms(store) if pseudonymise else None,
     )
     _claim_patients(store, made.patients, root)
     if latent_map is not None:
@@ -88,13 +99,20 @@ def draft(
     options: AnalysisOptions,
     ignored: int,
     partial: bool = False,
+    names: Pseudonyms | None = None,
 ) -> Draft:
-    """The run that ``freeze`` would make. Raises ConfigurationError as it does."""
+    """The run that ``freeze`` would make; ``names``: those of its reports, if they carry any.
+
+    Raises ConfigurationError where rows are missing or given twice.
+    """
     lines, patients = _sorted_lines(rows)
     hasher = hashlib.sha256()
     for line in lines:
         hasher.update(line)
     manifest_digest = hasher.hexdigest()
+    if names is not None:
+        # Reports name the run and its manifest: who has them could try names.
+        manifest_digest = names.manifest(manifest_digest)
     identity = {
         "schema": SCHEMA_VERSION,
         "manifest": manifest_digest,
@@ -102,6 +120,7 @@ def draft(
         "bundle": model.bundle_digest,
         "options": options.model_dump(mode="json"),
         **({"partial": True} if partial else {}),
+        **({"pseudonymise": True} if names is not None else {}),
     }
     run = RunRecord(
         schema_version=SCHEMA_VERSION,
@@ -116,6 +135,7 @@ def draft(
         shards=-(-len(lines) // keys.SHARD_ROWS),
         manifest_digest=manifest_digest,
         partial=partial,
+        pseudonymise=names is not None,
     )
     return Draft(run, lines, patients)
 
@@ -213,6 +233,23 @@ def _claim_patients(store: Store, patients: list[str], root: str) -> None:
         claim = PatientClaim(patient=claims[key], root=root)
         if not store.create(key, canonical_bytes(claim)):
             _check_claim(store.read(key) or b"", claim)
+
+
+def is_pseudonymised(store: Store) -> bool:
+    """Whether the reports in this output folder carry pseudonyms."""
+    data = store.read(keys.NAMES_IN_REPORTS)
+    return data is not None and NamesInReports.model_validate_json(data).pseudonymise
+
+
+def _settle_names(store: Store, pseudonymise: bool) -> None:
+    """The first run decides: a table of names beside pseudonyms would give them away."""
+    store.create(keys.NAMES_IN_REPORTS, canonical_bytes(NamesInReports(pseudonymise=pseudonymise)))
+    if is_pseudonymised(store) != pseudonymise:
+        there = "names" if pseudonymise else "pseudonyms"
+        mend = "leave out --pseudonymise" if pseudonymise else "give --pseudonymise"
+        raise ConfigurationError(
+            f"the reports in the output folder carry {there}: {mend}, or choose another --out"
+        )
 
 
 def _check_claim(found: bytes, claim: PatientClaim) -> None:

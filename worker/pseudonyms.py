@@ -21,7 +21,7 @@ from worker.store import Store
 _KEY_BYTES = 32
 
 #: What a hash is of: the same text as a patient and as an archive gives different hashes.
-_Kind = Literal["patient", "archive", "file"]
+_Kind = Literal["patient", "archive", "file", "source", "manifest"]
 
 
 class Pseudonyms:
@@ -41,6 +41,14 @@ class Pseudonyms:
     def file(self, row: ManifestRow, run: RunRecord) -> str:
         """Of a file as it was listed; changes with path, size and version."""
         return self._of("file", run.root, row.source, row.raw, row.size, row.version)
+
+    def source(self, row: ManifestRow) -> str:
+        """Of a file's path below its archive."""
+        return self._of("source", row.source, row.raw)
+
+    def manifest(self, digest: str) -> str:
+        """Of a manifest, by its digest."""
+        return self._of("manifest", digest)
 
     def _of(self, kind: _Kind, *parts: str | int | None) -> str:
         return hmac.new(self._key, canonical_bytes([kind, *parts]), hashlib.sha256).hexdigest()

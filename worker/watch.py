@@ -89,6 +89,7 @@ class Watcher:
         options: AnalysisOptions,
         waits: Waits,
         latent_map: bytes | None = None,
+        pseudonymise: bool = False,
     ) -> None:
         self._source = source
         self._root = source.as_uri()
@@ -97,6 +98,7 @@ class Watcher:
         self._bundle = bundle
         self._options = options
         self._latent_map = latent_map
+        self._pseudonymise = pseudonymise
         self._waits = waits
         self._seen: dict[str, _Seen] = {}
         self._left_out = 0
@@ -179,6 +181,7 @@ class Watcher:
             ignored=ignored,
             latent_map=self._latent_map,
             partial=True,
+            pseudonymise=self._pseudonymise,
         )
         for patient, record in records.items():
             named = record.model_copy(update={"run_id": run.run_id})

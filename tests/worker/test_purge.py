@@ -55,7 +55,7 @@ def test_after_the_last_run_nothing_is_left(
 ) -> None:
     for run in both:
         carry_out(laboratory.store, run, plan_purge(laboratory.store, run))
-    assert values(laboratory) == {"schema.json", "private/names"}
+    assert values(laboratory) == {"schema.json", "names.json", "private/names"}
 
 
 def test_an_interrupted_purge_can_be_given_again(
@@ -87,4 +87,4 @@ def test_a_run_that_is_not_finished_is_refused(laboratory: Laboratory) -> None:
         plan_purge(laboratory.store, run)
     runs.cancel(laboratory.store, run)
     carry_out(laboratory.store, run, plan_purge(laboratory.store, run))
-    assert values(laboratory) == {"schema.json", "private/names"}
+    assert values(laboratory) == {"schema.json", "names.json", "private/names"}
