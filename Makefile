@@ -2,6 +2,7 @@
 # make run SLIDES=/path/archive  the same on your own images
 # make test                      set up, check style and types, run the tests
 # make test-slow                 the long tests
+# make fuzz FUZZ_SECONDS=60      hostile inputs, so long for each target; deeper with atheris
 # make wheelhouse                all dependencies as files, to install where there is no network
 
 PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,\
@@ -12,12 +13,13 @@ SLIDES ?=
 PATIENT_ARGS ?=
 # Processes that run tests, each about 2 GB.
 TESTERS ?= 2
+FUZZ_SECONDS ?= 60
 
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
 
-.PHONY: run test test-slow lint lock wheelhouse clean
+.PHONY: run test test-slow fuzz lint lock wheelhouse clean
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)
@@ -33,6 +35,9 @@ test: $(DEV) lint
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

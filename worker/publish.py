@@ -66,15 +66,21 @@ def open_publisher(out: Path | Place) -> Publisher:
     return DirectoryPublisher(out) if isinstance(out, Path) else BucketPublisher(out)
 
 
-def read_published(out: Path | Place, name: str) -> bytes | None:
-    """A file that was published; None if there is none. Raises ScreenError where out of reach."""
+def read_published(out: Path | Place, name: str, *, most: int = -1) -> bytes | None:
+    """A file, or the first ``most`` bytes of it; None if there is none.
+
+    Raises ScreenError where it is out of reach.
+    """
     if isinstance(out, Place):
         from worker import s3
 
-        return s3.read(out, f"{out.prefix}{name}")
+        return s3.read(out, f"{out.prefix}{name}", most=most)
     try:
         # A pipe of that name would wait for ever.
-        return (out / name).read_bytes() if (out / name).is_file() else None
+        if not (out / name).is_file():
+            return None
+        with (out / name).open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -44,6 +44,9 @@ MARKER = "_complete"
 #: A table of this name in a patient's folder, with a column ``file``: what is to come.
 EXPECTED = "_manifest.csv"
 
+#: A hundred thousand names; whoever can write into the source must not fill the memory.
+_MOST_TABLE_BYTES = 16 * 1024**2
+
 Rows = tuple[ManifestRow, ...]
 
 
@@ -148,12 +151,14 @@ class Watcher:
         if not all(row.source.startswith(folder) for row in rows):
             # Patients are no folders here: there is no place for a marker.
             return self._waits.quiet
-        if read_published(self._source, f"{folder}{MARKER}") is not None:
+        if read_published(self._source, f"{folder}{MARKER}", most=0) is not None:
             return self._waits.still
-        table = read_published(self._source, f"{folder}{EXPECTED}")
+        table = read_published(self._source, f"{folder}{EXPECTED}", most=_MOST_TABLE_BYTES + 1)
         if table is None:
             return self._waits.quiet
-        missing = _names(table) - {row.source.removeprefix(folder) for row in rows}
+        if len(table) > _MOST_TABLE_BYTES:
+            raise ConfigurationError(f"{EXPECTED} is larger than {_MOST_TABLE_BYTES} bytes")
+        missing = names_expected(table) - {row.source.removeprefix(folder) for row in rows}
         return float("inf") if missing else self._waits.still
 
     def _submit(self, due: Mapping[str, Rows], ignored: int) -> RunRecord | None:
@@ -241,12 +246,15 @@ def _together(before: Rows, listed: Rows) -> Rows:
     return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
 
 
-def _names(table: bytes) -> set[str]:
+def names_expected(table: bytes) -> set[str]:
     """What a table says is to come. Raises ConfigurationError where it says nothing."""
-    reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig", "replace")))
-    if FILE_COLUMN not in (reader.fieldnames or ()):
-        raise ConfigurationError(f"{EXPECTED} has no column {FILE_COLUMN!r}")
-    return {row[FILE_COLUMN].strip() for row in reader if row[FILE_COLUMN]}
+    reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig", "replace"), newline=""))
+    try:
+        if FILE_COLUMN not in (reader.fieldnames or ()):
+            raise ConfigurationError(f"{EXPECTED} has no column {FILE_COLUMN!r}")
+        return {row[FILE_COLUMN].strip() for row in reader if row[FILE_COLUMN]}
+    except csv.Error as error:
+        raise ConfigurationError(f"{EXPECTED} is no table: {error}") from None
 
 
 def watch(

@@ -350,3 +350,24 @@ def test_a_patient_of_another_archive_is_refused_without_being_named(
     )
     assert "NamingError" in caplog.text
     assert "Ada" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "table", [b'file\n"1.jpg\n' + b"x" * 200_000, b"file\n" + b"x.jpg\n" * 3_000_000]
+)
+def test_a_table_that_cannot_be_read_keeps_its_patient_waiting(
+    watching: Watching, caplog: pytest.LogCaptureFixture, table: bytes
+) -> None:
+    for patient in ("P", "Q"):
+        watching.laboratory.add(f"{patient}/1.jpg", f"image {patient}")
+    watching.laboratory.add("P/_manifest.csv", table)
+    watching.look()
+    assert watching.sources(watching.look(after=100)) == ["Q/1.jpg"]
+    assert "_manifest.csv is" in caplog.text
+
+
+def test_a_table_with_the_line_ends_of_old_machines_is_read(watching: Watching) -> None:
+    watching.laboratory.add("P/1.jpg", "image 1")
+    watching.laboratory.add("P/_manifest.csv", "file\r1.jpg\r")
+    watching.look()
+    assert watching.sources(watching.look(after=10)) == ["P/1.jpg"]
