@@ -401,4 +401,5 @@ def test_what_the_application_is_configured_with(server: RedisServer) -> None:
     app = create_app(load_settings(broker_url=server.url))
     assert app.conf.task_default_queue == QUEUE
     assert app.conf.accept_content == ["json"]
+    assert not app.conf.worker_enable_remote_control
     assert app.conf.broker_transport_options["visibility_timeout"] == 900
