@@ -2,6 +2,8 @@
 # make run SLIDES=/path/archive  the same on your own images
 # make test                      set up, check style and types, run the tests
 # make test-slow                 the long tests
+# make fuzz FUZZ_SECONDS=60      hostile inputs, so long for each target; deeper with atheris
+# make audit-dependencies        known vulnerabilities of what is locked, as a report
 # make wheelhouse                all dependencies as files, to install where there is no network
 
 PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,\
@@ -12,12 +14,13 @@ SLIDES ?=
 PATIENT_ARGS ?=
 # Processes that run tests, each about 2 GB.
 TESTERS ?= 2
+FUZZ_SECONDS ?= 60
 
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
 
-.PHONY: run test test-slow lint lock wheelhouse clean
+.PHONY: run test test-slow fuzz lint lock audit-dependencies wheelhouse clean
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)
@@ -33,6 +36,9 @@ test: $(DEV) lint
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -57,6 +63,13 @@ $(DEV): $(RUNTIME) requirements-dev.lock
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements-dev.lock
+
+# A report that fails nothing. pip-audit comes and goes with an environment of its own; needs a network.
+AUDIT := build/audit
+audit-dependencies: $(VENV)/bin/python
+	@$(BIN)/python -m venv $(AUDIT)
+	@-$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9,<3"
+	@$(BIN)/python infra/audit_dependencies.py $(AUDIT)/bin/pip-audit
 
 # For this kind of machine and this Python, with the hashes of the lock file.
 wheelhouse: $(VENV)/bin/python

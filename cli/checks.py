@@ -232,6 +232,16 @@ def check_broker(settings: Settings) -> Check:
     return Check("broker", "PASS", f"{seen}, append-only file")
 
 
+def check_roots(settings: Settings) -> Check:
+    """Whether a worker is told where it may go, so that a message cannot lead it elsewhere."""
+    if settings.allowed_roots is not None:
+        return Check("roots", "PASS", f"workers may go to {settings.allowed_roots}")
+    if settings.broker_url is None:
+        return Check("roots", "PASS", "no broker leads a worker anywhere")
+    mend = "set SCREEN_ALLOWED_ROOTS to the folders or buckets of archive and reports"
+    return Check("roots", "WARN", "workers go wherever a message says", mend)
+
+
 def check_machine(settings: Settings) -> Check:
     """Whether so many processes fit into the memory."""
     processors = len(os.sched_getaffinity(0))

@@ -68,6 +68,7 @@ def _checks(settings: Settings | None, out: Path | Place) -> Iterator[Check]:
     if settings is not None:
         yield checks.check_bundle(settings)
         yield checks.check_broker(settings)
+        yield checks.check_roots(settings)
         yield checks.check_machine(settings)
 
 

@@ -122,6 +122,16 @@ def reference_images_option(function: Any) -> Any:
     )(function)
 
 
+def pseudonymise_option(function: Any) -> Any:
+    """``--pseudonymise``."""
+    return click.option(
+        "--pseudonymise",
+        is_flag=True,
+        help="Reports carry pseudonyms of patients, files and archive; `screen identify` tells "
+        "who has the store whose they are. For all runs of a folder of reports, or none.",
+    )(function)
+
+
 def log_level_option(function: Any) -> Any:
     """``--log-level``."""
     return click.option(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def show(patient: str, out: Path | Place, as_json: bool) -> None:
     """Show what was found for a patient.
 
-    The call, what it rests on, and a line for every image. --json prints the patient's report.json
+    The call, what it rests on, and a line for every image. PATIENT is the name, or the pseudonym in
+    reports that carry such. --json prints the patient's report.json
     as it is.
     """
     from pydantic import ValidationError
@@ -31,11 +32,15 @@ def show(patient: str, out: Path | Place, as_json: bool) -> None:
     from pipeline.results import PatientReport
     from worker.publish import read_published
 
-    folder = out / "patients" / patient_directory(patient)
-    path = folder / "report.json"
-    data = read_published(out, f"patients/{patient_directory(patient)}/report.json")
+    directory = patient_directory(patient)
+    data = read_published(out, f"patients/{directory}/report.json")
+    if data is None:
+        directory = patient_directory(_pseudonym(patient, out))
+        data = read_published(out, f"patients/{directory}/report.json")
     if data is None:
         raise ConfigurationError(_not_found(patient, out))
+    folder = out / "patients" / directory
+    path = folder / "report.json"
     if as_json:
         click.echo(data.decode("ascii", "backslashreplace"), nl=False)
         return
@@ -93,6 +98,18 @@ def _image_line(image: ImageResult) -> str:
         reasons = f" ({' '.join(image.confidence.reasons)})" if image.confidence.reasons else ""
         parts.append(f"confidence {image.confidence.flag}{reasons}")
     return f"{name}: {', '.join(parts)}"
+
+
+def _pseudonym(patient: str, out: Path | Place) -> str:
+    """What reports call the patient; the name where the store cannot be asked."""
+    from pipeline.errors import ConfigurationError
+    from worker.shown import shown_in
+    from worker.store import open_store
+
+    try:
+        return shown_in(open_store(str(out))).patient(patient)
+    except ConfigurationError:
+        return patient
 
 
 def _not_found(patient: str, out: Path | Place) -> str:

@@ -256,6 +256,7 @@ def _state(store: Store, submitted: Submitted, overview: Overview) -> dict[str, 
         "cancelled": is_cancelled(store, run),
         "cancelled_because": why_cancelled(store, run),
         "priority": priority(store, run),
+        "pseudonymised": run.pseudonymise,
         "ignored": run.ignored,
     }
 
@@ -349,10 +350,13 @@ def _broker_lines(broker: dict[str, Any]) -> Iterator[str]:
         f"Broker {broker['url']}: {broker['waiting']} messages wait{oldest}; {broker['taken']} "
         "are being worked at"
     )
+    from pipeline.report.names import visible
+
     for one in broker["workers"]:
         doing = f"{one['state']}, {one['busy']} of {one['processes']} processes busy"
         if one["role"] == "feeder":
             doing = one["state"]
-        yield f"  {one['role']} {one['host']} ({one['process']}): {doing}"
+        # Whoever reaches the broker may have written it.
+        yield f"  {one['role']} {visible(one['host'])} ({one['process']}): {doing}"
     if not any(one["role"] == "worker" for one in broker["workers"]):
         yield "  no worker is there; start one with: screen worker"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import PlaceType, work_options
+from cli.options import PlaceType, pseudonymise_option, work_options
 from cli.output import print_json
 from worker.place import Place
 
@@ -62,6 +62,7 @@ Exit status: 0 everything done, 1 could not work, 3 some images failed.
     is_flag=True,
     help="Leave the work to `screen feed` or to a worker started with --feed, and return.",
 )
+@pseudonymise_option
 @work_options
 @click.pass_context
 def submit(
@@ -73,6 +74,7 @@ def submit(
     explain: str,
     priority: Priority,
     no_wait: bool,
+    pseudonymise: bool,
     out: Path | Place,
     bundle: Path | None,
     broker: str | None,
@@ -104,15 +106,17 @@ def submit(
         click.echo(f"Note: {note}", err=True)
     store = open_store(str(out), create=True)
     check_case(out, planned)
+    left_out = note_erased(store, planned)
     run = freeze(
         store,
-        planned.rows(),
+        (row for row in planned.rows() if row.patient not in left_out),
         root=planned.root.as_uri(),
         bundle=str(directory),
         model=model,
         options=AnalysisOptions.model_validate({"explain": explain}),
         ignored=planned.ignored,
         latent_map=read_latent_map(directory),
+        pseudonymise=pseudonymise,
     )
     note_space(store, run, out, planned.notes)
     uncancel(store, run)
@@ -179,6 +183,21 @@ def make_plan(
             f"{paths[0]} is a single file: say whose it is with --patient, or submit its folder"
         )
     return plan_files(files, patient)
+
+
+def note_erased(store: Store, planned: Plan) -> set[str]:
+    """Patients that were erased from these reports, which are not taken in again by themselves."""
+    from worker.erased import kept_out
+    from worker.patients import some_of
+
+    found = kept_out(store, set(planned.patients))
+    if found:
+        planned.notes.append(
+            f"{len(found)} patients were erased from these reports and are left out: "
+            f"{some_of(sorted(found))}; `screen erase PATIENT --readmit` lets one in again"
+        )
+        click.echo(f"Note: {planned.notes[-1]}", err=True)
+    return found
 
 
 def note_space(store: Store, run: RunRecord, out: Path | Place, notes: list[str]) -> None:

@@ -15,6 +15,7 @@ from cli.options import (
     log_format_option,
     log_level_option,
     out_option,
+    pseudonymise_option,
 )
 from worker.place import Place
 
@@ -73,6 +74,7 @@ Examples:
     metavar="URL",
     help="SQS queue of the bucket's events: look as soon as something is told of.",
 )
+@pseudonymise_option
 @log_level_option
 @log_format_option
 def watch(
@@ -86,6 +88,7 @@ def watch(
     still: float,
     quiet: float,
     queue: str | None,
+    pseudonymise: bool,
     log_level: str,
     log_format: str | None,
 ) -> None:
@@ -117,6 +120,7 @@ def watch(
         options=AnalysisOptions.model_validate({"explain": explain}),
         waits=Waits(still, quiet),
         latent_map=read_latent_map(directory),
+        pseudonymise=pseudonymise,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

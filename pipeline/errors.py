@@ -30,3 +30,7 @@ class StoreUnavailableError(RetryableError):
 
 class ConfigurationError(ScreenError):
     """Something a person must change; the message says what and how."""
+
+
+class NamingError(ConfigurationError):
+    """One whose message names patients or files: for whoever gave the command, not for a log."""

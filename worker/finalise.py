@@ -15,8 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from pipeline.canonical import canonical_bytes
-from pipeline.errors import RetryableError
+from pipeline.errors import NamingError, RetryableError
 from pipeline.latent_map import LatentMap
 from pipeline.latent_picture import MapPicture, PlacedImage
 from pipeline.report import (
@@ -32,11 +34,14 @@ from pipeline.report import (
 )
 from pipeline.results import ImageResult, PatientReport
 from worker import keys, telemetry
+from worker.manifest import iterate_rows
 from worker.place import Place
+from worker.pseudonyms import pseudonyms
 from worker.publish import Publisher, open_publisher
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.results import picture_key, read_analysis
 from worker.runs import RowOutcome, forget_outcome, outcomes
+from worker.shown import ShownNames, shown_names
 from worker.store import Store
 from worker.watch import is_newest
 
@@ -56,6 +61,10 @@ _SOFTWARE = (
 _FIELD = "field"
 
 _REFERENCE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp")
+
+
+#: The overview of all patients, for people and for programs.
+INDEX_NAME, SUMMARY_NAME = "index.html", "summary.csv"
 
 
 class _Image(NamedTuple):
@@ -80,6 +89,7 @@ def write_reports(
     """
     publisher = open_publisher(out)
     software = software_versions()
+    shown = shown_names(store, pseudonymise=run.pseudonymise)
     entries: list[IndexEntry] = []
     placed: list[PlacedImage] = []
     lost = 0
@@ -96,17 +106,17 @@ def write_reports(
         images = []
         for position, row, outcome in finished:
             try:
-                images.append(_image(store, row, outcome))
+                images.append(_image(store, shown, row, outcome))
             except _LostResultError:
                 forget_outcome(store, run, position)
                 lost += 1
         if len(images) < len(finished):
             continue
-        report = _report(patient, images, run, software)
+        report = _report(shown.patient(patient), images, run, software)
         _write_patient(store, publisher, report, images, _references(reference_images))
         entry = index_entry(report)
         if run.partial:
-            store.replace(keys.entry(run.root, patient), canonical_bytes(entry))
+            store.replace(_entry_key(store, run, patient), canonical_bytes(entry))
         entries.append(entry)
         placed += _placed(report)
     _write_index(store, publisher, run, entries, placed, software)
@@ -121,6 +131,36 @@ def write_reports(
     return entries
 
 
+def rewrite_index(store: Store, run: RunRecord, publisher: Publisher) -> None:
+    """Write index.html and summary.csv of the run anew, from the reports that were written.
+
+    Raises ConfigurationError where one of them is damaged.
+    """
+    entries: list[IndexEntry] = []
+    placed: list[PlacedImage] = []
+    software = software_versions()
+    shown = shown_names(store, pseudonymise=run.pseudonymise)
+    for patient in dict.fromkeys(row.patient for _, row in iterate_rows(store, run)):
+        name = f"patients/{patient_directory(shown.patient(patient))}/report.json"
+        data = publisher.read(name)
+        if data is not None:
+            report = _read_report(name, data)
+            entries.append(index_entry(report))
+            placed += _placed(report)
+            software = report.software
+    _write_index(store, publisher, run, entries, placed, software)
+
+
+def _read_report(name: str, data: bytes) -> PatientReport:
+    try:
+        return PatientReport.model_validate_json(data)
+    except ValidationError:
+        raise NamingError(
+            f"{name} is damaged or of another version: give the same `screen submit` again to "
+            "write it anew, then this command"
+        ) from None
+
+
 def _write_index(
     store: Store,
     publisher: Publisher,
@@ -130,18 +170,19 @@ def _write_index(
     software: dict[str, str],
 ) -> None:
     """The overview: of the run's patients, or of all patients of an archive that is watched."""
-    summary = _summary(run, software)
+    summary = _summary(store, run, software)
     latent_map = None if run.partial else _draw_map(store, run, placed)
     if run.partial:
-        found = (store.read(key) for key in store.list(keys.entries(run.root)))
+        folder = keys.entries(pseudonyms(store).archive(run.root))
+        found = (store.read(key) for key in store.list(folder))
         entries = [IndexEntry.model_validate_json(data) for data in found if data is not None]
         entries.sort(key=lambda entry: entry.patient)
         totals = {"patients": len(entries), "images": sum(entry.images for entry in entries)}
         summary = summary.model_copy(update=totals)
-    publisher.write("summary.csv", summary_csv(entries))
+    publisher.write(SUMMARY_NAME, summary_csv(entries))
     if latent_map is not None:
         publisher.write(MAP_NAME, latent_map)
-    publisher.write("index.html", index_page(entries, summary, latent_map).encode())
+    publisher.write(INDEX_NAME, index_page(entries, summary, latent_map).encode())
 
 
 def software_versions() -> dict[str, str]:
@@ -152,6 +193,11 @@ def software_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def _entry_key(store: Store, run: RunRecord, patient: str) -> str:
+    names = pseudonyms(store)
+    return keys.entry(names.archive(run.root), names.patient(patient))
 
 
 def _finished(rows: Iterable[RowOutcome]) -> list[tuple[int, ManifestRow, Outcome]] | None:
@@ -166,14 +212,15 @@ def _finished(rows: Iterable[RowOutcome]) -> list[tuple[int, ManifestRow, Outcom
     return found if complete else None
 
 
-def _image(store: Store, row: ManifestRow, outcome: Outcome) -> _Image:
+def _image(store: Store, shown: ShownNames, row: ManifestRow, outcome: Outcome) -> _Image:
+    source = shown.source(row)
     if outcome.result is None:
-        failed = ImageResult(source=row.source, status="failed", error=outcome.error)
-        return _Image(failed, None)
+        error = shown.error(outcome.error) if outcome.error is not None else None
+        return _Image(ImageResult(source=source, status="failed", error=error), None)
     analysis = read_analysis(store, outcome.result)
     if analysis is None:
         raise _LostResultError
-    return _Image(ImageResult(source=row.source, **dict(analysis)), outcome.result)
+    return _Image(ImageResult(source=source, **dict(analysis)), outcome.result)
 
 
 def _report(
@@ -275,10 +322,10 @@ def _references(folder: Path | None) -> Callable[[str], bytes | None] | None:
     return read
 
 
-def _summary(run: RunRecord, software: dict[str, str]) -> RunSummary:
+def _summary(store: Store, run: RunRecord, software: dict[str, str]) -> RunSummary:
     return RunSummary(
         run_id=run.run_id,
-        root=run.root,
+        root=shown_names(store, pseudonymise=run.pseudonymise).root(run.root),
         manifest_digest=run.manifest_digest,
         patients=run.patients,
         images=run.images,

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from pipeline.errors import ConfigurationError
 from pipeline.results import Record
@@ -86,8 +86,10 @@ class Heartbeat(ProcessMark):
     processes: int = Field(description="how many may work at once")
     busy: int = Field(description="how many do")
     waiting: int | None = Field(description="messages nobody has taken; null: not known")
-    idle_seconds: float = Field(description="since something was last taken or finished")
-    clock: float = Field(description="when it was said: seconds since its machine was started")
+    idle_seconds: FiniteFloat = Field(description="since something was last taken or finished")
+    clock: FiniteFloat = Field(
+        description="when it was said: seconds since its machine was started"
+    )
 
     @property
     def healthy(self) -> bool:

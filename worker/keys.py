@@ -1,11 +1,15 @@
 """Where everything lies in the store. Keys are made of hashes and numbers, never of names.
 
+Hashes of names are those of ``worker.pseudonyms``, which cannot be found by trying names.
+
 ::
 
     schema.json                               which layout this is
+    names.json                                whether reports carry names or pseudonyms
+    private/names                             key of the hashes of names, for the owner only
     results/<k2>/<result key>/analysis.json   one image's analysis, and its pictures beside it
-    seen/<k2>/<listing key>.json              which content a listed file had when it was read
-    patients/<k2>/<patient key>.json          which archive a patient's report belongs to
+    seen/<k2>/<file>.json                     which content a listed file had when it was read
+    patients/<k2>/<patient>.json              a patient's name, and which archive the report is of
     maps/<bundle digest>.npz                  where the references of a bundle lie, to be drawn
     runs/<run>.json                           the run; written last, after its manifest
     manifests/<run>/<shard>.jsonl             frozen rows, sorted by patient, then source
@@ -16,8 +20,9 @@
     reported/<run>.json                       the reports of all its patients were written
     lease/<run>.json                          who feeds the run; lease/watch-<source>.json: who
                                               watches the source
-    watched/<source>/<patient key>.json       which run holds the newest list of a patient's images
-    entries/<root>/<patient key>.json         what the index says of a patient
+    watched/<source>/<patient>.json           which run holds the newest list of a patient's images
+    entries/<root>/<patient>.json             what the index says of a patient
+    erased/<patient>.json                     when a patient was erased, and from which runs
     attempts/<run>/<shard>/<row>-<token>.json left behind by a worker that died at the row
     log/...                                   times and hosts; nothing is ever computed from it
 """
@@ -26,12 +31,20 @@ from __future__ import annotations
 
 from pipeline.canonical import digest
 from pipeline.results import SCHEMA_VERSION
-from worker.records import ManifestRow, RunRecord
+from worker.records import RunRecord
 
 SCHEMA = "schema.json"
 
+#: Key of the hashes of names.
+NAMES_KEY = "private/names"
+
+NAMES_IN_REPORTS = "names.json"
+
 #: Rows of a manifest shard, and outcomes of a folder: few enough to list at once on a file share.
 SHARD_ROWS = 1000
+
+#: Of the hash of an archive: a store knows few of them.
+_ARCHIVE_DIGITS = 20
 
 
 def result(sha256: str, run: RunRecord) -> str:
@@ -52,16 +65,14 @@ def analysis(result_key: str) -> str:
     return f"{result_key}analysis.json"
 
 
-def seen(row: ManifestRow, run: RunRecord) -> str:
-    """Which content the listed file had; changes with path, size and version."""
-    key = digest([run.root, row.source, row.raw, row.size, row.version])
-    return f"seen/{key[:2]}/{key}.json"
+def seen(file: str) -> str:
+    """Which content the listed file had, by its hash."""
+    return f"seen/{file[:2]}/{file}.json"
 
 
-def patient(name: str) -> str:
-    """Which archive the patient's report belongs to."""
-    key = digest(name)
-    return f"patients/{key[:2]}/{key}.json"
+def patient(patient: str) -> str:
+    """Name and archive of the patient with this hash."""
+    return f"patients/{patient[:2]}/{patient}.json"
 
 
 def latent_map(run: RunRecord) -> str:
@@ -141,23 +152,31 @@ def lease(run_id: str) -> str:
 
 
 def watch_lease(source: str) -> str:
-    """Who watches the source, a URI."""
-    return f"lease/watch-{digest(source)[:20]}.json"
+    """Who watches the source with this hash."""
+    return f"lease/watch-{source[:_ARCHIVE_DIGITS]}.json"
 
 
 def watched(source: str, patient: str) -> str:
-    """The newest list of a patient's images in a watched source."""
-    return f"watched/{digest(source)[:20]}/{digest(patient)}.json"
+    """The newest list of a patient's images in a watched source, by their hashes."""
+    return f"watched/{source[:_ARCHIVE_DIGITS]}/{patient}.json"
 
 
 def entries(root: str) -> str:
-    """Folder of what the index says of the patients of an archive."""
-    return f"entries/{digest(root)[:20]}/"
+    """Folder of what the index says of the patients of the archive with this hash."""
+    return f"entries/{root[:_ARCHIVE_DIGITS]}/"
 
 
 def entry(root: str, patient: str) -> str:
-    """What the index says of a patient."""
-    return f"{entries(root)}{digest(patient)}.json"
+    """What the index says of a patient, by the hashes of archive and name."""
+    return f"{entries(root)}{patient}.json"
+
+
+ERASED = "erased/"
+
+
+def erased(patient: str) -> str:
+    """Record of the erasure of the patient with this hash."""
+    return f"{ERASED}{patient}.json"
 
 
 def submitted(run_id: str) -> str:
@@ -172,8 +191,8 @@ def row_log(run_id: str, position: int) -> str:
 
 
 def folders_of(run_id: str) -> list[str]:
-    """Folders in which everything is the run's."""
-    kinds = ("manifests", "done", "failed", "attempts", "log/rows")
+    """Folders in which everything is the run's; the manifest is the last of them."""
+    kinds = ("done", "failed", "attempts", "log/rows", "manifests")
     return [f"{kind}/{run_id}/" for kind in kinds]
 
 

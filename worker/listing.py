@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, NamingError
 from pipeline.results import ImageError
 
 IMAGE_EXTENSIONS = frozenset({b"jpg", b"jpeg", b"png", b"bmp", b"tif", b"tiff"})
@@ -273,7 +273,7 @@ class _Walk:
     def _count_visit(self, folder: Identity, below: bytes) -> None:
         self._visits[folder] += 1
         if self._visits[folder] > MAX_VISITS:
-            raise ConfigurationError(
+            raise NamingError(
                 f"more than {MAX_VISITS} links lead to the folder of {source_of(below)[0]!r}: "
                 "the same images would be screened again and again; remove the links"
             )

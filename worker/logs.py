@@ -15,7 +15,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, NamingError
 from worker.telemetry import ImageTold, ModelTold, Told
 
 Format = Literal["text", "json"]
@@ -62,6 +62,8 @@ def cause(error: BaseException) -> str:
     The message of another error may quote the path of an image, or an archive that is a patient's
     folder.
     """
+    if isinstance(error, NamingError):
+        return f"{type(error).__name__} (the message names patients; `screen submit` shows it)"
     if isinstance(error, ConfigurationError):
         return str(error)
     below = error.__cause__

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from pipeline.canonical import canonical_bytes, digest
-from pipeline.errors import ConfigurationError, StoreUnavailableError
+from pipeline.errors import ConfigurationError, NamingError, StoreUnavailableError
 from pipeline.results import SCHEMA_VERSION, AnalysisOptions, ModelRecord, Record
 from worker import keys
+from worker.pseudonyms import Pseudonyms, pseudonyms
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
 
@@ -26,9 +28,24 @@ _CACHED_SHARDS = 4
 
 
 class PatientClaim(Record):
-    """Which archive the report of a patient in this output folder is about."""
+    """Whose the hash of a patient is, and which archive the report in this folder is about."""
 
+    patient: str
     root: str
+
+
+class NamesInReports(Record):
+    """Whether the reports in this output folder carry pseudonyms: all of them, or none."""
+
+    pseudonymise: bool
+
+
+class Draft(NamedTuple):
+    """A run that is not in a store yet, with the lines of its manifest."""
+
+    run: RunRecord
+    lines: list[bytes]
+    patients: list[str]
 
 
 def freeze(
@@ -42,22 +59,60 @@ def freeze(
     ignored: int,
     latent_map: bytes | None = None,
     partial: bool = False,
+    pseudonymise: bool = False,
 ) -> RunRecord:
     """Freeze the rows into a run; the same content gives the same run.
 
-    ``partial``: other runs hold the other patients of the archive.
+    ``partial``: other runs hold the other patients of the archive. ``pseudonymise``: reports carry
+    pseudonyms.
 
     ``latent_map``: file of the bundle's map of references, so that reports can be drawn without the
-    bundle. The run's record is written last: a freeze that was killed has left nothing that counts.
-    Raises ConfigurationError where there are no rows, where two rows name the same file, or where a
-    patient's reports in this store come from another archive.
+    bundle. Raises ConfigurationError where there are no rows, where two rows name the same file,
+    where a patient's reports in this store come from another archive, or where reports that are
+    there carry names and these would not, or the other way round.
+    """
+    _settle_names(store, pseudonymise)
+    made = draft(
+        rows,
+        root=root,
+        bundle=bundle,
+        model=model,
+        options=options,
+        ignored=ignored,
+        partial=partial,
+        names=pseudonyms(store) if pseudonymise else None,
+    )
+    _claim_patients(store, made.patients, root)
+    if latent_map is not None:
+        store.create(keys.latent_map(made.run), latent_map)
+    write(store, made)
+    store.replace(keys.submitted(made.run.run_id), canonical_bytes(_submission()))
+    return read_run(store, made.run.run_id)
+
+
+def draft(
+    rows: Iterable[ManifestRow],
+    *,
+    root: str,
+    bundle: str,
+    model: ModelRecord,
+    options: AnalysisOptions,
+    ignored: int,
+    partial: bool = False,
+    names: Pseudonyms | None = None,
+) -> Draft:
+    """The run that ``freeze`` would make; ``names``: those of its reports, if they carry any.
+
+    Raises ConfigurationError where rows are missing or given twice.
     """
     lines, patients = _sorted_lines(rows)
-    _claim_patients(store, patients, root)
     hasher = hashlib.sha256()
     for line in lines:
         hasher.update(line)
     manifest_digest = hasher.hexdigest()
+    if names is not None:
+        # Reports name the run and its manifest: who has them could try names.
+        manifest_digest = names.manifest(manifest_digest)
     identity = {
         "schema": SCHEMA_VERSION,
         "manifest": manifest_digest,
@@ -65,6 +120,7 @@ def freeze(
         "bundle": model.bundle_digest,
         "options": options.model_dump(mode="json"),
         **({"partial": True} if partial else {}),
+        **({"pseudonymise": True} if names is not None else {}),
     }
     run = RunRecord(
         schema_version=SCHEMA_VERSION,
@@ -79,16 +135,19 @@ def freeze(
         shards=-(-len(lines) // keys.SHARD_ROWS),
         manifest_digest=manifest_digest,
         partial=partial,
+        pseudonymise=names is not None,
     )
+    return Draft(run, lines, patients)
+
+
+def write(store: Store, made: Draft) -> None:
+    """Write manifest and record, the record last: if this is killed, nothing counts."""
+    run = made.run
     for shard in range(run.shards):
         first = shard * keys.SHARD_ROWS
-        data = b"".join(lines[first : first + keys.SHARD_ROWS])
+        data = b"".join(made.lines[first : first + keys.SHARD_ROWS])
         store.create(keys.manifest(run.run_id, shard), data)
-    if latent_map is not None:
-        store.create(keys.latent_map(run), latent_map)
     store.create(keys.run(run.run_id), canonical_bytes(run))
-    store.replace(keys.submitted(run.run_id), canonical_bytes(_submission()))
-    return read_run(store, run.run_id)
 
 
 def read_run(store: Store, run_id: str) -> RunRecord:
@@ -124,6 +183,11 @@ def positions(run: RunRecord, shard: int) -> range:
     return range(first, min(first + keys.SHARD_ROWS, run.images))
 
 
+def is_whole(store: Store, run: RunRecord) -> bool:
+    """Whether the manifest is there; of a run that is being removed, part of it may be gone."""
+    return all(store.exists(keys.manifest(run.run_id, shard)) for shard in range(run.shards))
+
+
 def iterate_rows(store: Store, run: RunRecord) -> Iterator[tuple[int, ManifestRow]]:
     """Every row with its position; one shard is in memory at a time."""
     for shard in range(run.shards):
@@ -146,34 +210,53 @@ def _sorted_lines(rows: Iterable[ManifestRow]) -> tuple[list[bytes], list[str]]:
         raise ConfigurationError("no images were found: there is nothing to screen")
     for (first, _), (second, _) in pairwise(keyed):
         if first == second:
-            raise ConfigurationError(f"{first[1]!r} of patient {first[0]!r} is listed twice")
+            raise NamingError(f"{first[1]!r} of patient {first[0]!r} is listed twice")
     patients = list(dict.fromkeys(patient for (patient, _, _), _ in keyed))
     return [line for _, line in keyed], patients
 
 
 def _claim_patients(store: Store, patients: list[str], root: str) -> None:
     """Bind each patient's report in this output folder to one archive, or refuse all of them."""
-    claim = canonical_bytes(PatientClaim(root=root))
+    names = pseudonyms(store)
+    claims = {keys.patient(names.patient(name)): name for name in patients}
     unclaimed = []
-    for patient in patients:
-        found = store.read(keys.patient(patient))
+    for key, patient in claims.items():
+        found = store.read(key)
         if found == b"":
             # The power failed before the claim reached the disk.
-            store.delete(keys.patient(patient))
+            store.delete(key)
         if not found:
-            unclaimed.append(patient)
+            unclaimed.append(key)
         else:
-            _check_claim(found, claim, patient)
-    for patient in unclaimed:
-        if not store.create(keys.patient(patient), claim):
-            _check_claim(store.read(keys.patient(patient)) or b"", claim, patient)
+            _check_claim(found, PatientClaim(patient=patient, root=root))
+    for key in unclaimed:
+        claim = PatientClaim(patient=claims[key], root=root)
+        if not store.create(key, canonical_bytes(claim)):
+            _check_claim(store.read(key) or b"", claim)
 
 
-def _check_claim(found: bytes, claim: bytes, patient: str) -> None:
-    if found != claim:
+def is_pseudonymised(store: Store) -> bool:
+    """Whether the reports in this output folder carry pseudonyms."""
+    data = store.read(keys.NAMES_IN_REPORTS)
+    return data is not None and NamesInReports.model_validate_json(data).pseudonymise
+
+
+def _settle_names(store: Store, pseudonymise: bool) -> None:
+    """The first run decides: a table of names beside pseudonyms would give them away."""
+    store.create(keys.NAMES_IN_REPORTS, canonical_bytes(NamesInReports(pseudonymise=pseudonymise)))
+    if is_pseudonymised(store) != pseudonymise:
+        there = "names" if pseudonymise else "pseudonyms"
+        mend = "leave out --pseudonymise" if pseudonymise else "give --pseudonymise"
         raise ConfigurationError(
-            f"the output folder already has a report of patient {patient!r} from another archive, "
-            "which would be overwritten; choose another --out"
+            f"the reports in the output folder carry {there}: {mend}, or choose another --out"
+        )
+
+
+def _check_claim(found: bytes, claim: PatientClaim) -> None:
+    if found != canonical_bytes(claim):
+        raise NamingError(
+            f"the output folder already has a report of patient {claim.patient!r} from another "
+            "archive, which would be overwritten; choose another --out"
         )
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, NamingError
 
 #: Patient of images that lie at the archive's root.
 ROOT_PATIENT = "_root"
@@ -64,7 +64,7 @@ def check_patient(name: str, where: str) -> str:
     if not stripped:
         raise ConfigurationError(f"{where}: the patient's name is empty")
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in stripped):
-        raise ConfigurationError(
+        raise NamingError(
             f"{where}: the patient's name {stripped!r} has characters that are not text"
         )
     return stripped
@@ -88,7 +88,7 @@ class PatientTable:
             name = check_patient(patient, f"{path}, line {number}")
             known = self._patients.setdefault(file, name)
             if known != name:
-                raise ConfigurationError(
+                raise NamingError(
                     f"{path}: {file!r} belongs to {known!r} in line {lines[file]} and to "
                     f"{name!r} in line {number}; keep one of them"
                 )
@@ -166,7 +166,7 @@ def _header(path: Path, text: str) -> tuple[str, list[str]]:
         columns = [cell.strip().strip('"').strip().lower() for cell in first.split(delimiter)]
         if FILE_COLUMN in columns and PATIENT_COLUMN in columns:
             return delimiter, columns
-    raise ConfigurationError(
+    raise NamingError(
         f"{path}: the first line must name the columns file and patient, as in 'file,patient'; "
         f"it is {first[:80]!r}"
     )

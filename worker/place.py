@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pipeline.errors import ConfigurationError
 
@@ -18,7 +18,7 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, uri: str) -> Place:
         """From ``s3://bucket/prefix``. Raises ConfigurationError."""
-        parts = urlsplit(uri)
+        parts = _parts(uri)
         if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
             raise ConfigurationError(f"{uri} is not of the form s3://bucket/prefix")
         prefix = unquote(parts.path).strip("/")
@@ -44,11 +44,20 @@ def parse_place(text: str) -> Path | Place:
 
     Raises ConfigurationError for an address of another kind.
     """
+    if "\0" in unquote(text):
+        raise ConfigurationError("a place must not have NUL characters in its name")
     scheme, separator, _ = text.partition("://")
     if not separator:
         return Path(text)
     if scheme == "file":
-        return Path(unquote(urlsplit(text).path))
+        return Path(unquote(_parts(text).path))
     if scheme == "s3":
         return Place.of(text)
     raise ConfigurationError(f"{text}: places of kind {scheme}:// are not supported")
+
+
+def _parts(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise ConfigurationError(f"{uri} is not an address: {error}") from None

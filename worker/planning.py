@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, NamingError
 from worker.listing import (
     OTHER_PICTURES,
     Listed,
@@ -174,7 +174,7 @@ def _assigned(root: Path | Place, listing: Listing, rule: PatientRule) -> Plan:
         else:
             assigned.append((patient, file.path, file))
     if unassigned:
-        raise ConfigurationError(_no_patient(unassigned, rule))
+        raise NamingError(_no_patient(unassigned, rule))
     if not assigned:
         raise EmptyArchiveError(_nothing_found(root, listing))
     assigned.sort(key=lambda one: one[:2])
@@ -226,7 +226,7 @@ def _check_table(table: PatientTable, root: Path | Place) -> None:
             what = f"names {len(absent)} files that are not below {root}: {some_of(absent)}"
         else:
             what = f"names {len(unused)} files that are not listed as images: {some_of(unused)}"
-        raise ConfigurationError(
+        raise NamingError(
             f"{table.path} {what}. Paths are relative to the archive's root, with / between "
             "folders; mend the lines or take them out"
         )

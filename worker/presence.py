@@ -7,6 +7,7 @@ compared. All of this is for people to look at; nothing decides by it.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
@@ -57,7 +58,7 @@ class Presence:
         except (RedisError, OSError):
             return None
         *queues, taken = answers
-        ages = [_age(oldest) for oldest in queues[1::2] if oldest is not None]
+        ages = [message_age(oldest) for oldest in queues[1::2] if oldest is not None]
         return QueueState(sum(queues[0::2]), taken, max(ages, default=0.0))
 
     def renew(self, beat: Heartbeat) -> None:
@@ -104,16 +105,17 @@ def stamp(headers: dict[str, Any], **_: object) -> None:
 def handed_out(headers: dict[str, Any] | None) -> float | None:
     """When a message was handed out; None if it does not say."""
     value = (headers or {}).get(HANDED_OUT)
-    return float(value) if isinstance(value, int | float) else None
+    return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _key(beat: Heartbeat) -> str:
     return f"{_PREFIX}{beat.host}:{beat.process}"
 
 
-def _age(message: bytes) -> float:
+def message_age(message: bytes) -> float:
+    """How long a message waits, in seconds; 0 if it does not say."""
     try:
         handed = handed_out(json.loads(message)["headers"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return 0.0
     return max(0.0, time.time() - handed) if handed is not None else 0.0

@@ -33,6 +33,7 @@ from worker.archive import FileFaultError, is_passing, read_row_bytes
 from worker.attempts import Standing
 from worker.isolation import process_alone
 from worker.manifest import read_row
+from worker.pseudonyms import pseudonyms
 from worker.records import ManifestRow, Outcome, RunRecord
 from worker.results import error_of, picture_key, read_analysis
 from worker.settings import Settings
@@ -149,7 +150,7 @@ def finish_without_reading(store: Store, run: RunRecord, position: int, row: Man
     if row.refused is not None:
         _finish(store, run, position, Outcome(status="failed", error=row.refused))
         return True
-    seen = store.read(keys.seen(row, run))
+    seen = store.read(keys.seen(pseudonyms(store).file(row, run)))
     if seen is None:
         return False
     outcome = _known(store, keys.result(Seen.model_validate_json(seen).sha256, run))
@@ -169,6 +170,9 @@ def _outcome(
     except BadInputError as error:
         return Outcome(status="failed", error=_image_error(error))
     sha256 = hashlib.sha256(data).hexdigest()
+    # Before the result, so that no result is ever without a way to it from the image.
+    seen = keys.seen(pseudonyms(store).file(row, run))
+    store.create(seen, canonical_bytes(Seen(sha256=sha256)))
     folder = keys.result(sha256, run)
     outcome = _known(store, folder)
     if outcome is None:
@@ -181,7 +185,6 @@ def _outcome(
             return _fault(run, error)
         with telemetry.stage("save"):
             outcome = _save(store, folder, result, pictures)
-    store.create(keys.seen(row, run), canonical_bytes(Seen(sha256=sha256)))
     return outcome
 
 

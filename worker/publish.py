@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,14 @@ class Publisher(Protocol):
         """Remove pictures of a report that was replaced."""
         ...
 
+    def files(self, name: str) -> list[str]:
+        """Names of the files in a folder and all folders in it; or of the one file."""
+        ...
+
+    def remove(self, name: str) -> int:
+        """Remove a file, or a folder with everything in it; the number of files."""
+        ...
+
     def close(self) -> None:
         """Remove what was only there for writing."""
         ...
@@ -57,19 +66,26 @@ def open_publisher(out: Path | Place) -> Publisher:
     return DirectoryPublisher(out) if isinstance(out, Path) else BucketPublisher(out)
 
 
-def read_published(out: Path | Place, name: str) -> bytes | None:
-    """A file that was published; None if there is none. Raises ScreenError where out of reach."""
+def read_published(out: Path | Place, name: str, *, most: int = -1) -> bytes | None:
+    """A file, or the first ``most`` bytes of it; None if there is none.
+
+    Raises ScreenError where it is out of reach.
+    """
     if isinstance(out, Place):
         from worker import s3
 
-        return s3.read(out, f"{out.prefix}{name}")
+        return s3.read(out, f"{out.prefix}{name}", most=most)
     try:
         # A pipe of that name would wait for ever.
-        return (out / name).read_bytes() if (out / name).is_file() else None
+        if not (out / name).is_file():
+            return None
+        with (out / name).open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise storage_error(out / name, error) from error
+        # The name may be a patient's, and the message ends in a log.
+        raise storage_error(out, error) from error
 
 
 def published_folders(out: Path | Place, folder: str) -> list[str]:
@@ -129,6 +145,24 @@ class DirectoryPublisher:
         except OSError as error:
             raise storage_error(self._out, error) from error
 
+    def files(self, name: str) -> list[str]:
+        """Names of the files in a folder and all folders in it; or of the one file."""
+        top = self._out / name
+        found = [top] if top.is_file() else [path for path in top.rglob("*") if not path.is_dir()]
+        return [path.relative_to(self._out).as_posix() for path in found]
+
+    def remove(self, name: str) -> int:
+        """Remove a file, or a folder with everything in it; the number of files."""
+        found = self.files(name)
+        try:
+            for file in found:
+                (self._out / file).unlink(missing_ok=True)
+            if (self._out / name).is_dir():
+                shutil.rmtree(self._out / name)
+        except OSError as error:
+            raise storage_error(self._out, error) from error
+        return len(found)
+
     def close(self) -> None:
         """Remove the folder of unfinished files, unless somebody else is writing."""
         with suppress(OSError):
@@ -182,6 +216,30 @@ class BucketPublisher:
             for key in list(s3.keys_below(self._place.bucket, start)):
                 if key.endswith(".png") and key.removeprefix(start) not in kept:
                     s3.client().delete_object(Bucket=self._place.bucket, Key=key, **s3.options())
+
+    def files(self, name: str) -> list[str]:
+        """Names of the objects in a folder and all folders in it; or of the one object."""
+        from worker import s3
+
+        start = f"{self._place.prefix}{name}"
+        with s3.s3_faults(self._place):
+            found = list(s3.keys_below(self._place.bucket, start))
+        return [
+            key.removeprefix(self._place.prefix)
+            for key in found
+            if key == start or key.startswith(f"{start}/")
+        ]
+
+    def remove(self, name: str) -> int:
+        """Remove an object, or a folder with everything in it; the number of objects."""
+        from worker import s3
+
+        found = self.files(name)
+        with s3.s3_faults(self._place):
+            for file in found:
+                where = {"Bucket": self._place.bucket, "Key": f"{self._place.prefix}{file}"}
+                s3.client().delete_object(**where, **s3.options())
+        return len(found)
 
     def close(self) -> None:
         """Nothing was there for writing only."""

@@ -48,6 +48,9 @@ class RunRecord(Record):
         description="it holds some patients of an archive that is watched; the others are in other "
         "runs, and one of them may hold a newer list of a patient's images",
     )
+    pseudonymise: bool = Field(
+        default=False, description="reports carry pseudonyms of patients, files and archive"
+    )
 
 
 class Outcome(Record):

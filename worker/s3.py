@@ -167,11 +167,16 @@ def folders_below(place: Place, prefix: str) -> Iterator[str]:
                 yield found["Prefix"].removeprefix(prefix).rstrip("/")
 
 
-def read(place: Place, key: str) -> bytes | None:
-    """An object's bytes; None if there is no such object."""
+def read(place: Place, key: str, *, most: int = -1) -> bytes | None:
+    """An object's bytes, or the first ``most`` of them; None if there is no such object."""
     with s3_faults(place):
         try:
             answer = client().get_object(Bucket=place.bucket, Key=key, **options())
+            if 0 <= most < answer.get("ContentLength", 0):
+                part: bytes = answer["Body"].read(most)
+                answer["Body"].close()
+                return part
+            # To its end: then it is checked that nothing was cut off.
             data: bytes = answer["Body"].read()
         except ClientError as error:
             if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:

@@ -6,7 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     Field,
@@ -19,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigurationError
+from worker.place import Place, parse_place
 
 #: An image that is still being processed must never be handed out again by Redis: a message counts
 #: as lost only after this many times the longest time an image may take.
@@ -206,15 +206,15 @@ def _as_uri(place: str) -> str:
 
 def _is_below(uri: str, folder: str) -> bool:
     """Whether the place is the folder or within it, whatever links and dots the URI contains."""
-    place, root = urlsplit(uri), urlsplit(folder)
-    if (place.scheme, place.netloc) != (root.scheme, root.netloc):
+    try:
+        place, root = parse_place(uri), parse_place(folder)
+    except ConfigurationError:
         return False
-    if place.scheme == "file":
-        return (
-            Path(unquote(place.path)).resolve().is_relative_to(Path(unquote(root.path)).resolve())
-        )
-    prefix = root.path.rstrip("/") + "/"
-    return "/../" not in f"{place.path}/" and f"{place.path}/".startswith(prefix)
+    if isinstance(place, Path):
+        return isinstance(root, Path) and place.resolve().is_relative_to(root.resolve())
+    # Dots are names like any others in a bucket, but some clients resolve them on the way.
+    dots = {".", ".."} & set(place.prefix.split("/"))
+    return isinstance(root, Place) and root.contains(place) and not dots
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableErr
 from worker.place import Place, parse_place
 
 #: Rises when the layout changes, so that another layout is refused instead of misread.
-STORE_SCHEMA = 1
+STORE_SCHEMA = 2
 
 _KEY = re.compile(r"(?:[a-z0-9_-][a-z0-9._-]*/)*[a-z0-9_-][a-z0-9._-]*")
 
@@ -28,6 +28,10 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 #: What nothing depends on after a power failure is not worth waiting for the disk.
 _PASSING_KEYS = ("attempts/", "lease/", "log/", "patients/")
+
+#: What only the owner of the store may read.
+_PRIVATE_KEYS = "private/"
+_PRIVATE_MODE, _USUAL_MODE = 0o600, 0o666
 
 #: A temporary file lives for milliseconds; one older than this was left by a killed process.
 _LEFTOVER_SECONDS = 3600.0
@@ -172,7 +176,12 @@ class DirectoryStore:
         try:
             self._make_folder(self._temporary)
             try:
-                write_new(temporary, data, sync=not key.startswith(_PASSING_KEYS))
+                write_new(
+                    temporary,
+                    data,
+                    sync=not key.startswith(_PASSING_KEYS),
+                    mode=_PRIVATE_MODE if key.startswith(_PRIVATE_KEYS) else _USUAL_MODE,
+                )
                 self._make_folder(target.parent)
                 written = publish(temporary, target)
             finally:
@@ -332,9 +341,9 @@ def _rename(temporary: Path, target: Path) -> bool:
     return True
 
 
-def write_new(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a new file and wait until it is on the disk."""
-    with path.open("xb") as file:
+def write_new(path: Path, data: bytes, *, sync: bool = True, mode: int = _USUAL_MODE) -> None:
+    """Write a new file and wait until it is on the disk; ``mode``: before the umask."""
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         if sync:
             file.flush()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from functools import cache, lru_cache
+from typing import Annotated
 
 from celery import shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.results import ModelRecord, Record
 from worker import keys, logs, telemetry
 from worker.attempts import TimedOutError, under_way
 from worker.manifest import read_run
+from worker.place import parse_place
 from worker.process import Analyser, Analysis, open_analyser, process_row
 from worker.records import RunRecord
 from worker.runs import is_cancelled
@@ -27,7 +29,7 @@ PROCESS = "screen.process"
 
 #: Before a message that could not be worked at goes back: so that a fault does not make workers
 #: and broker spin.
-_RETURN_SECONDS = 5.0
+RETURN_SECONDS = 5.0
 
 
 #: Why a message goes back before all of its rows are done; it goes to the front of the queue.
@@ -46,13 +48,28 @@ class _NotAllowedError(Exception):
     """A message leads to a place that this worker was not given."""
 
 
+class _NoRunError(Exception):
+    """The run of a message was removed, or never was."""
+
+
 class RowsMessage(Record):
     """Rows of one shard to work at. No names: ids and numbers only."""
 
     store: str = Field(pattern=r"^[a-z0-9]+://", max_length=4096)
     run_id: str = Field(pattern=r"^[0-9a-f]{20}$")
-    shard: int = Field(ge=0)
-    rows: list[int] = Field(min_length=1, max_length=keys.SHARD_ROWS)
+    shard: int = Field(ge=0, lt=10**6)
+    rows: list[Annotated[int, Field(ge=0, lt=keys.SHARD_ROWS)]] = Field(
+        min_length=1, max_length=keys.SHARD_ROWS
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        try:
+            parse_place(value)
+        except ConfigurationError as error:
+            raise ValueError("not a place") from error
+        return value
 
 
 #: Share of the soft limit that an image must have had for itself before it is blamed for the rest.
@@ -104,13 +121,15 @@ def process(**content: object) -> None:
     except _NotAllowedError:
         # Nor returned: other workers, and the reconciler, know what is still to be done.
         logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
+    except _NoRunError:
+        logger.warning("a message of run %s is dropped: there is no such run", message.run_id)
     except _FreshStartError:
         raise Reject(REST_OF_ROWS, requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
         telemetry.fault(error)
         reason = logs.cause(error)
         logger.error("run %s cannot be worked at now: %s", message.run_id, reason)
-        time.sleep(_RETURN_SECONDS)
+        time.sleep(RETURN_SECONDS)
         raise Reject(reason, requeue=True) from None
 
 
@@ -121,6 +140,8 @@ def _work(message: RowsMessage) -> None:
     if not settings.allows(place):
         raise _NotAllowedError
     store = _store(place)
+    if not store.exists(keys.run(message.run_id)):
+        raise _NoRunError
     run = _run(store, message.run_id)
     if not settings.allows(settings.place(run.root)):
         raise _NotAllowedError
@@ -130,7 +151,7 @@ def _work(message: RowsMessage) -> None:
     to_do = [
         message.shard * keys.SHARD_ROWS + row
         for row in message.rows
-        if row < keys.SHARD_ROWS and message.shard * keys.SHARD_ROWS + row < run.images
+        if message.shard * keys.SHARD_ROWS + row < run.images
     ]
     suspects: set[int] = set()
     if len(to_do) > 1:

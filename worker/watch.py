@@ -25,11 +25,13 @@ from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from pipeline.results import AnalysisOptions, ModelRecord, Record
 from worker import keys, logs
+from worker.erased import kept_out
 from worker.lease import Lease
 from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
 from worker.place import Place
 from worker.planning import EmptyArchiveError, Plan
+from worker.pseudonyms import pseudonyms
 from worker.publish import read_published
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
@@ -41,6 +43,9 @@ MARKER = "_complete"
 
 #: A table of this name in a patient's folder, with a column ``file``: what is to come.
 EXPECTED = "_manifest.csv"
+
+#: A hundred thousand names; whoever can write into the source must not fill the memory.
+_MOST_TABLE_BYTES = 16 * 1024**2
 
 Rows = tuple[ManifestRow, ...]
 
@@ -87,6 +92,7 @@ class Watcher:
         options: AnalysisOptions,
         waits: Waits,
         latent_map: bytes | None = None,
+        pseudonymise: bool = False,
     ) -> None:
         self._source = source
         self._root = source.as_uri()
@@ -95,13 +101,17 @@ class Watcher:
         self._bundle = bundle
         self._options = options
         self._latent_map = latent_map
+        self._pseudonymise = pseudonymise
         self._waits = waits
         self._seen: dict[str, _Seen] = {}
+        self._left_out = 0
 
     def take_in(self, planned: Plan) -> RunRecord | None:
         """Look at a listing of the whole source; the run of the patients that are complete now."""
         now = time.monotonic()
         listed = _by_patient(planned.rows())
+        for patient in self._kept_out(listed):
+            del listed[patient]
         self._seen = {
             patient: self._observed(patient, rows, now) for patient, rows in listed.items()
         }
@@ -114,6 +124,14 @@ class Watcher:
         for patient in due:
             self._seen[patient].settled = True
         return run
+
+    def _kept_out(self, patients: Iterable[str]) -> set[str]:
+        """Patients that were erased: nothing of them is submitted."""
+        found = kept_out(self._store, patients)
+        if len(found) != self._left_out:
+            self._left_out = len(found)
+            logger.warning("%d patients are left out, because they were erased", len(found))
+        return found
 
     def _observed(self, patient: str, rows: Rows, now: float) -> _Seen:
         before = self._seen.get(patient)
@@ -133,12 +151,14 @@ class Watcher:
         if not all(row.source.startswith(folder) for row in rows):
             # Patients are no folders here: there is no place for a marker.
             return self._waits.quiet
-        if read_published(self._source, f"{folder}{MARKER}") is not None:
+        if read_published(self._source, f"{folder}{MARKER}", most=0) is not None:
             return self._waits.still
-        table = read_published(self._source, f"{folder}{EXPECTED}")
+        table = read_published(self._source, f"{folder}{EXPECTED}", most=_MOST_TABLE_BYTES + 1)
         if table is None:
             return self._waits.quiet
-        missing = _names(table) - {row.source.removeprefix(folder) for row in rows}
+        if len(table) > _MOST_TABLE_BYTES:
+            raise ConfigurationError(f"{EXPECTED} is larger than {_MOST_TABLE_BYTES} bytes")
+        missing = names_expected(table) - {row.source.removeprefix(folder) for row in rows}
         return float("inf") if missing else self._waits.still
 
     def _submit(self, due: Mapping[str, Rows], ignored: int) -> RunRecord | None:
@@ -166,15 +186,16 @@ class Watcher:
             ignored=ignored,
             latent_map=self._latent_map,
             partial=True,
+            pseudonymise=self._pseudonymise,
         )
         for patient, record in records.items():
             named = record.model_copy(update={"run_id": run.run_id})
-            self._store.replace(keys.watched(self._root, patient), canonical_bytes(named))
+            self._store.replace(_key(self._store, self._root, patient), canonical_bytes(named))
         logger.info("run %s: %d images of %d patients", run.run_id, run.images, run.patients)
         return run
 
     def _before(self, patient: str) -> Watched | None:
-        data = self._store.read(keys.watched(self._root, patient))
+        data = self._store.read(_key(self._store, self._root, patient))
         return None if data is None else Watched.model_validate_json(data)
 
     def _rows_of(self, before: Watched | None, patient: str) -> Rows:
@@ -190,8 +211,13 @@ def is_newest(store: Store, run: RunRecord, patient: str) -> bool:
     """Whether no later run holds a newer list of the patient's images."""
     if not run.partial:
         return True
-    data = store.read(keys.watched(run.root, patient))
+    data = store.read(_key(store, run.root, patient))
     return data is None or Watched.model_validate_json(data).run_id == run.run_id
+
+
+def _key(store: Store, root: str, patient: str) -> str:
+    names = pseudonyms(store)
+    return keys.watched(names.archive(root), names.patient(patient))
 
 
 def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
@@ -220,12 +246,15 @@ def _together(before: Rows, listed: Rows) -> Rows:
     return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
 
 
-def _names(table: bytes) -> set[str]:
+def names_expected(table: bytes) -> set[str]:
     """What a table says is to come. Raises ConfigurationError where it says nothing."""
-    reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig", "replace")))
-    if FILE_COLUMN not in (reader.fieldnames or ()):
-        raise ConfigurationError(f"{EXPECTED} has no column {FILE_COLUMN!r}")
-    return {row[FILE_COLUMN].strip() for row in reader if row[FILE_COLUMN]}
+    reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig", "replace"), newline=""))
+    try:
+        if FILE_COLUMN not in (reader.fieldnames or ()):
+            raise ConfigurationError(f"{EXPECTED} has no column {FILE_COLUMN!r}")
+        return {row[FILE_COLUMN].strip() for row in reader if row[FILE_COLUMN]}
+    except csv.Error as error:
+        raise ConfigurationError(f"{EXPECTED} is no table: {error}") from None
 
 
 def watch(
@@ -243,7 +272,8 @@ def watch(
     ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
     watch the same source one looks, and another goes on when it is gone.
     """
-    lease = Lease(store, keys.watch_lease(source.as_uri()), renew_seconds=every_seconds / 2)
+    key = keys.watch_lease(pseudonyms(store).archive(source.as_uri()))
+    lease = Lease(store, key, renew_seconds=every_seconds / 2)
     try:
         while not stop.is_set():
             try:

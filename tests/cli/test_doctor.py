@@ -14,7 +14,7 @@ from worker.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BROKER_URL", "BUNDLE", "PROCESSES", "WINDOW"):
+    for name in ("ALLOWED_ROOTS", "BROKER_URL", "BUNDLE", "PROCESSES", "WINDOW"):
         monkeypatch.delenv(f"SCREEN_{name}", raising=False)
 
 
@@ -25,7 +25,7 @@ def test_the_doctor_looks_at_everything(screen: Screen, monkeypatch: pytest.Monk
     verdicts = {check["name"]: check["verdict"] for check in answer["checks"]}
     assert set(verdicts) == {
         *("settings", "python", "versions", "tensorflow", "store", "writing", "space"),
-        *("bundle", "broker", "machine"),
+        *("bundle", "broker", "roots", "machine"),
     }
     # The bundle of these tests has no network.
     assert verdicts["bundle"] == "FAIL"
@@ -114,6 +114,14 @@ def test_a_broker_that_does_not_answer_fails_without_its_password() -> None:
     assert "secret" not in str(check)
     assert "secret" not in str(checks.origins(settings, {}))
     assert checks.check_broker(load_settings()).verdict == "PASS"
+
+
+def test_workers_that_go_anywhere_are_a_warning() -> None:
+    broker = "redis://127.0.0.1:1/0"
+    assert checks.check_roots(load_settings()).verdict == "PASS"
+    assert checks.check_roots(load_settings(broker_url=broker)).verdict == "WARN"
+    bounded = load_settings(broker_url=broker, allowed_roots="/slides")
+    assert checks.check_roots(bounded).verdict == "PASS"
 
 
 def test_more_processes_than_the_machine_has_room_for_are_a_warning(

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.rig.laboratory import wait_until
 from benchmarks.rig.redis_server import RedisServer
-from cli.status import _lines
+from cli.status import _broker_lines, _lines
 from tests.cli.conftest import REPOSITORY, Screen
 from worker import attempts, runs
 from worker.store import open_store
@@ -251,3 +251,10 @@ def test_health_tells_whether_workers_do_their_work(
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)
+
+
+def test_what_a_broker_says_cannot_write_to_the_terminal() -> None:
+    worker = {"role": "worker", "host": "h\x1b[2Jost", "process": 1, "state": "idle", "busy": 0}
+    broker = {"url": "redis://b", "answers": True, "waiting": 0, "taken": 0, "oldest_seconds": 0}
+    lines = list(_broker_lines({**broker, "workers": [{**worker, "processes": 1}]}))
+    assert all(line.isprintable() for line in lines)

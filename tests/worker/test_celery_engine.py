@@ -318,7 +318,13 @@ def test_of_a_cancelled_run_nothing_more_is_started(
         {"shard": -1},
         {"rows": []},
         {"rows": [-1, "x"]},
+        {"rows": [-1]},
+        {"rows": [1000]},
+        {"shard": 10**6},
         {"store": "/etc"},
+        {"store": "file:///out%00"},
+        {"store": "file://["},
+        {"store": "gopher://out"},
         {"more": 1},
     ],
 )
@@ -329,12 +335,19 @@ def test_a_message_that_is_not_ours_is_refused(changes: dict[str, object]) -> No
         RowsMessage.model_validate({**good, **changes})
 
 
+def test_a_message_of_a_run_that_is_gone_is_dropped(
+    laboratory: Laboratory, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks.process(store=laboratory.store.uri, run_id="0" * 20, shard=0, rows=[0])
+    assert "there is no such run" in caplog.text
+
+
 def test_a_worker_with_another_model_returns_the_message(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     laboratory.fill(1, 1)
     run = laboratory.freeze()
-    monkeypatch.setattr(tasks, "_RETURN_SECONDS", 0)
+    monkeypatch.setattr(tasks, "RETURN_SECONDS", 0)
     monkeypatch.setenv("SCREEN_ANALYSER", "benchmarks.rig.stubs:open_analyser")
     tasks._settings.cache_clear()
     (laboratory.bundle / "digest").write_text("e" * 64)
@@ -388,4 +401,5 @@ def test_what_the_application_is_configured_with(server: RedisServer) -> None:
     app = create_app(load_settings(broker_url=server.url))
     assert app.conf.task_default_queue == QUEUE
     assert app.conf.accept_content == ["json"]
+    assert not app.conf.worker_enable_remote_control
     assert app.conf.broker_transport_options["visibility_timeout"] == 900

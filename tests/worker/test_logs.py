@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from pipeline.errors import ConfigurationError, RetryableError
+from pipeline.errors import ConfigurationError, NamingError, RetryableError
 from worker import logs
 from worker.logs import JsonFormatter, TextFormatter
 from worker.telemetry import ImageTold
@@ -97,6 +97,7 @@ def test_only_errors_that_a_person_must_mend_are_quoted() -> None:
     assert logs.cause(ConfigurationError("start it with the same bundle")).startswith("start it")
     error = RetryableError("the archive /slides/Smith cannot be read")
     assert logs.cause(error) == "RetryableError"
+    assert "Ada" not in logs.cause(NamingError("Ada is listed twice"))
     error.__cause__ = OSError(errno.ENOSPC, "whatever")
     assert logs.cause(error) == "RetryableError (No space left on device)"
 

@@ -11,6 +11,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys
 from worker.manifest import freeze, iterate_rows, read_row, read_rows, read_run
+from worker.pseudonyms import Pseudonyms
 from worker.records import ManifestRow, RunRecord
 from worker.runs import list_runs
 from worker.store import DirectoryStore
@@ -168,6 +169,12 @@ def test_keys_are_free_of_names(source: str, patient: str) -> None:
         shards=1,
         manifest_digest="0" * 64,
     )
-    for key in (keys.seen(row(source, patient), run), keys.patient(patient)):
-        assert len(key) < 100
+    names = Pseudonyms(b"key")
+    for key in (
+        keys.seen(names.file(row(source, patient), run)),
+        keys.entry(names.archive(source), names.patient(patient)),
+        keys.watched(names.archive(source), names.patient(patient)),
+        keys.patient(names.patient(patient)),
+    ):
+        assert len(key) < 110
         assert store._place(key)

@@ -17,7 +17,7 @@ from worker.engines.celery import CeleryEngine
 from worker.exposition import serving
 from worker.health import Heartbeat, Pulse, Sample
 from worker.metrics import Metrics
-from worker.presence import Presence, QueueState
+from worker.presence import Presence, QueueState, message_age
 from worker.settings import load_settings
 from worker.telemetry import FaultTold, HandedTold, ImageTold, ModelTold, TurnTold
 
@@ -146,6 +146,28 @@ def test_the_age_of_the_queue_is_that_of_its_oldest_message(
     redis_server.kill()
     assert presence.queue() is None
     assert presence.heartbeats() is None
+    presence.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"[" * 100_000, b"1" + b"0" * 400, b"-1e999", b"NaN", b'"1"', b"true"]
+)
+def test_no_message_ends_the_looking(said: bytes) -> None:
+    assert message_age(said) == 0.0
+    assert message_age(b'{"headers": {"screen_handed_out": ' + said + b"}}") == 0.0
+
+
+def test_a_heartbeat_that_nobody_can_have_sent_is_passed_over(
+    laboratory: Laboratory, redis_server: RedisServer, beat: Heartbeat
+) -> None:
+    presence = Presence(laboratory.settings(broker_url=redis_server.url))
+    presence.renew(beat)
+    said = beat.model_dump_json()
+    for number, seconds in enumerate(("NaN", "Infinity", "1e999", "[]")):
+        other = re.sub('"idle_seconds":[^,]+', f'"idle_seconds":{seconds}', said)
+        assert other != said
+        redis_server.client.set(f"screen-worker:{number}", other)
+    assert presence.heartbeats() == [beat]
     presence.close()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from benchmarks.rig.laboratory import Laboratory
@@ -7,6 +9,7 @@ from pipeline.errors import ConfigurationError
 from worker import runs
 from worker.purge import carry_out, plan_purge
 from worker.records import RunRecord
+from worker.store import DirectoryStore
 
 
 def values(laboratory: Laboratory) -> set[str]:
@@ -52,27 +55,29 @@ def test_after_the_last_run_nothing_is_left(
 ) -> None:
     for run in both:
         carry_out(laboratory.store, run, plan_purge(laboratory.store, run))
-    assert values(laboratory) == {"schema.json"}
+    assert values(laboratory) == {"schema.json", "names.json", "private/names"}
 
 
 def test_an_interrupted_purge_can_be_given_again(
     laboratory: Laboratory, both: tuple[RunRecord, RunRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = both
-    store = laboratory.store
-    real, calls = store.delete, []
+    first, second = both
+    real, calls = DirectoryStore.delete, []
 
-    def delete(key: str) -> None:
+    def delete(store: DirectoryStore, key: str) -> None:
         calls.append(key)
-        if len(calls) == 3:
+        if len(calls) % 4 == 3:
             raise KeyboardInterrupt
-        real(key)
+        real(store, key)
 
-    monkeypatch.setattr(store, "delete", delete)
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(store, first, plan_purge(store, first))
-    carry_out(store, first, plan_purge(store, first))
+    monkeypatch.setattr(DirectoryStore, "delete", delete)
+    # Interrupted again and again, down to the last of its records.
+    while any(run.run_id == first.run_id for run, _ in runs.list_runs(laboratory.store)):
+        store = laboratory.store
+        with suppress(KeyboardInterrupt):
+            carry_out(store, first, plan_purge(store, first))
     assert not [key for key in values(laboratory) if first.run_id in key]
+    assert runs.progress(laboratory.store, second).finished
 
 
 def test_a_run_that_is_not_finished_is_refused(laboratory: Laboratory) -> None:
@@ -82,4 +87,4 @@ def test_a_run_that_is_not_finished_is_refused(laboratory: Laboratory) -> None:
         plan_purge(laboratory.store, run)
     runs.cancel(laboratory.store, run)
     carry_out(laboratory.store, run, plan_purge(laboratory.store, run))
-    assert values(laboratory) == {"schema.json"}
+    assert values(laboratory) == {"schema.json", "names.json", "private/names"}

@@ -168,6 +168,12 @@ def test_a_body_that_is_cut_short_is_no_value(
         store.read("a.json")
 
 
+@pytest.mark.parametrize(("most", "expected"), [(-1, b"long"), (0, b""), (3, b"lon"), (9, b"long")])
+def test_no_more_is_read_than_is_asked_for(store: S3Store, most: int, expected: bytes) -> None:
+    store.replace("a.json", b"long")
+    assert s3.read(store.place, f"{store.place.prefix}store/a.json", most=most) == expected
+
+
 def test_without_credentials_it_says_what_to_set(
     store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

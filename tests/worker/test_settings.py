@@ -53,6 +53,10 @@ def test_every_setting_is_described() -> None:
         ("s3://bucket/in", "s3://bucket/inbox", False),
         ("s3://bucket/in", "s3://bucket/in/../out", False),
         ("s3://bucket", "s3://other/in", False),
+        ("s3://bucket/in", "s3://bucket/in/%2e%2e/out", False),
+        ("s3://bucket", "s3://[", False),
+        ("/data", "file://[", False),
+        ("/data", "file:///data/%00", False),
     ],
 )
 def test_a_worker_works_where_it_was_allowed_to(

@@ -240,7 +240,7 @@ def test_a_store_that_may_not_be_written_needs_a_person(
     as_ordinary_user(use)
 
 
-@pytest.mark.parametrize("schema", [b'{"schema":0}', b'{"schema":2}', b"{}", b"[]", b"not json"])
+@pytest.mark.parametrize("schema", [b'{"schema":1}', b'{"schema":3}', b"{}", b"[]", b"not json"])
 def test_a_store_of_another_version_is_refused(store: DirectoryStore, schema: bytes) -> None:
     store.replace("schema.json", schema)
     for create in (False, True):

@@ -11,10 +11,11 @@ import pytest
 
 from benchmarks.rig.laboratory import Laboratory
 from benchmarks.rig.stubs import model_of
+from pipeline.errors import NamingError
 from pipeline.results import AnalysisOptions
 from worker import runs, watch
 from worker.feed import feed
-from worker.manifest import iterate_rows
+from worker.manifest import freeze, iterate_rows
 from worker.planning import EmptyArchiveError, plan
 from worker.purge import carry_out, plan_purge
 from worker.records import RunRecord
@@ -46,7 +47,7 @@ class Watching:
         self.restart()
 
     def restart(self) -> None:
-        self._watcher = Watcher(
+        self.watcher = Watcher(
             self.laboratory.archive,
             self.laboratory.store,
             model=model_of(self.laboratory.bundle),
@@ -58,7 +59,7 @@ class Watching:
     def look(self, after: float = 0) -> RunRecord | None:
         self.clock.now += after
         try:
-            return self._watcher.take_in(plan(self.laboratory.archive))
+            return self.watcher.take_in(plan(self.laboratory.archive))
         except EmptyArchiveError:
             return None
 
@@ -318,3 +319,55 @@ def test_what_is_settled_is_not_looked_up_again(
     monkeypatch.setattr(watch, "read_published", never)
     monkeypatch.setattr(watch.Watcher, "_before", never)
     assert watching.look(after=100) is None
+
+
+def test_a_patient_of_another_archive_is_refused_without_being_named(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory = watching.laboratory
+    laboratory.add("Ada/1.jpg", "image 1")
+    freeze(
+        laboratory.store,
+        plan(laboratory.archive).rows(),
+        root="file:///elsewhere",
+        bundle=str(laboratory.bundle),
+        model=model_of(laboratory.bundle),
+        options=AnalysisOptions(explain="none"),
+        ignored=0,
+    )
+    watcher, stop = watching.watcher, threading.Event()
+    with pytest.raises(NamingError, match="'Ada'"):
+        watching.look()
+        watching.look(after=100)
+    watch.watch(
+        laboratory.archive,
+        laboratory.store,
+        watcher,
+        lambda: plan(laboratory.archive),
+        every_seconds=0.1,
+        pause=lambda _: stop.set(),
+        stop=stop,
+    )
+    assert "NamingError" in caplog.text
+    assert "Ada" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "table", [b'file\n"1.jpg\n' + b"x" * 200_000, b"file\n" + b"x.jpg\n" * 3_000_000]
+)
+def test_a_table_that_cannot_be_read_keeps_its_patient_waiting(
+    watching: Watching, caplog: pytest.LogCaptureFixture, table: bytes
+) -> None:
+    for patient in ("P", "Q"):
+        watching.laboratory.add(f"{patient}/1.jpg", f"image {patient}")
+    watching.laboratory.add("P/_manifest.csv", table)
+    watching.look()
+    assert watching.sources(watching.look(after=100)) == ["Q/1.jpg"]
+    assert "_manifest.csv is" in caplog.text
+
+
+def test_a_table_with_the_line_ends_of_old_machines_is_read(watching: Watching) -> None:
+    watching.laboratory.add("P/1.jpg", "image 1")
+    watching.laboratory.add("P/_manifest.csv", "file\r1.jpg\r")
+    watching.look()
+    assert watching.sources(watching.look(after=10)) == ["P/1.jpg"]
