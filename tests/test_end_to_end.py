@@ -116,7 +116,8 @@ def test_explanations_are_numbers_and_pictures(slides, tmp_path):
     assert 1 <= len(explanations["lime"]["top_regions"]) <= 5
     assert len(explanations["grad_cam"]["map"]) == 28
     pictures = sorted(path.name for path in (out / "patients/P-17/pictures").iterdir())
-    layers = ["field", "grad_cam", "score_cam", "similarity", "tile", "top_regions", "weights"]
+    layers = ["field", "grad_cam", "latent_map", "score_cam", "similarity", "tile", "top_regions"]
+    layers += ["weights"]
     assert pictures == [f"001-{name}.png" for name in layers]
     for name in pictures:
         content = (out / "patients/P-17/pictures" / name).read_bytes()
