@@ -155,7 +155,7 @@ class BucketPublisher:
 
         where = {"Bucket": self._place.bucket, "Key": f"{self._place.prefix}{name}"}
         with s3.s3_faults(self._place):
-            if s3.digest_of(where) == hashlib.sha256(data).hexdigest():
+            if s3.metadata_of(where).get(s3.DIGEST) == hashlib.sha256(data).hexdigest():
                 return
             s3.client().put_object(
                 **where,

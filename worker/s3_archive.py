@@ -5,20 +5,16 @@ A key is a name to show and to ask the server for, never a path.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline.errors import BadInputError, ConfigurationError, StoreUnavailableError
+from pipeline.errors import BadInputError, ConfigurationError
 from worker.archive import refuse_size, row_path
 from worker.listing import Listing, is_litter, source_of
 from worker.place import Place
 from worker.records import ManifestRow
-from worker.s3 import ABSENT, client, code_of, options, s3_faults
-
-#: Pauses between tries to read a body that was cut short.
-_PAUSES_SECONDS = (0.2, 1.0)
+from worker.s3 import ABSENT, client, code_of, fetch, options, s3_faults
 
 #: What the keys of results end with.
 _RESULTS = "/store/schema.json"
@@ -55,18 +51,17 @@ def read_object(place: Place, row: ManifestRow, *, max_bytes: int) -> bytes:
     Raises BadInputError (``missing``, ``changed``, ``unreadable``, ``too_many_bytes``) if it cannot
     be had, RetryableError if nothing can be had at the moment.
     """
-    for pause in (*_PAUSES_SECONDS, None):
+    key = place.prefix + row_path(row).decode()
+    # The version that was listed, or none.
+    where = {"Bucket": place.bucket, "Key": key, "IfMatch": f'"{row.version}"'}
+    with s3_faults(place):
         try:
-            data = _read_once(place, row, max_bytes)
-        except StoreUnavailableError:
-            if pause is None:
-                raise
-            time.sleep(pause)
-        else:
-            if len(data) != row.size:
-                raise BadInputError("changed", "the object changed while it was read; submit again")
-            return data
-    raise AssertionError("the last try returns or raises")
+            data = fetch(where, lambda body: _bounded(body, max_bytes))
+        except ClientError as error:
+            raise _meaning(place, error) from error
+    if len(data) != row.size:
+        raise BadInputError("changed", "the object changed while it was read; submit again")
+    return data
 
 
 def _leave_out_results(place: Place, listing: Listing, folder: bytes) -> None:
@@ -94,24 +89,13 @@ def _take_in(listing: Listing, below: bytes, found: dict[str, Any]) -> None:
     listing.account_for(below, found["Size"], found["ETag"].strip('"'))
 
 
-def _read_once(place: Place, row: ManifestRow, max_bytes: int) -> bytes:
-    key = place.prefix + row_path(row).decode()
-    with s3_faults(place):
-        try:
-            # The version that was listed, or none.
-            answer = client().get_object(
-                Bucket=place.bucket, Key=key, IfMatch=f'"{row.version}"', **options()
-            )
-        except ClientError as error:
-            raise _meaning(place, error) from error
-        body, data = answer["Body"], bytearray()
-        try:
-            while chunk := body.read(_CHUNK_BYTES):
-                data += chunk
-                if len(data) > max_bytes:
-                    refuse_size(len(data), max_bytes)
-        finally:
-            body.close()
+def _bounded(body: Any, max_bytes: int) -> bytes:
+    """All of a body, unless it is longer than that."""
+    data = bytearray()
+    while chunk := body.read(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > max_bytes:
+            refuse_size(len(data), max_bytes)
     return bytes(data)
 
 
