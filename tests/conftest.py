@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from tests.s3_server import make_bucket, moto_server, use_endpoint
+from benchmarks.rig.swift_server import CREDENTIALS as SWIFT_CREDENTIALS
+from benchmarks.rig.swift_server import NoSwiftError, swift_server
+from tests.s3_server import CREDENTIALS, make_bucket, moto_server, use_endpoint
 from worker import s3
 
 # Examples are the same in every run, and slow machines are no failures.
@@ -21,6 +25,14 @@ settings.load_profile("project")
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class AnyBucket(NamedTuple):
+    """A bucket, and whether its server has conditional puts."""
+
+    name: str
+    conditional: bool
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -58,6 +70,32 @@ def s3_endpoint() -> Iterator[str]:
     """A real S3 server, for all tests of the session."""
     with moto_server() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server of another kind, for all tests of the session."""
+    with ExitStack() as stack:
+        try:
+            endpoint = stack.enter_context(swift_server(tmp_path_factory.mktemp("swift")))
+        except NoSwiftError as error:
+            pytest.skip(str(error))
+        yield endpoint
+
+
+@pytest.fixture(params=["moto", "swift"])
+def any_bucket(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AnyBucket]:
+    """A new bucket on each kind of server in turn."""
+    moto = request.param == "moto"
+    endpoint = request.getfixturevalue("s3_endpoint" if moto else "swift_endpoint")
+    credentials = CREDENTIALS if moto else SWIFT_CREDENTIALS
+    use_endpoint(monkeypatch, endpoint, credentials)
+    name = f"laboratory-{uuid4().hex[:12]}"
+    make_bucket(endpoint, name, credentials)
+    yield AnyBucket(name, conditional=moto)
+    s3.forget()
 
 
 @pytest.fixture

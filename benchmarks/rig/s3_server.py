@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -61,14 +62,20 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
             time.sleep(0.05)
 
 
-def make_bucket(endpoint: str, name: str) -> None:
-    """Create a bucket, as its owner would."""
-    owner = boto3.client(
+def owner_of(endpoint: str, credentials: Mapping[str, str] = CREDENTIALS) -> Any:
+    """A client of the server that may do everything."""
+    return boto3.client(
         "s3",
         endpoint_url=endpoint,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
         region_name=REGION,
         config=Config(request_checksum_calculation="when_required"),
     )
-    owner.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+
+def make_bucket(endpoint: str, name: str, credentials: Mapping[str, str] = CREDENTIALS) -> None:
+    """Create a bucket, as its owner would."""
+    owner_of(endpoint, credentials).create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
