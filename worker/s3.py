@@ -57,7 +57,8 @@ _CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 
 _CONFLICT_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
 
-_DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+#: Where the credentials are good for nothing, or not for this.
+DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 _NO_BUCKET = {"NoSuchBucket"}
 
@@ -130,7 +131,7 @@ def _meaning(place: Place, error: ClientError) -> ScreenError:
     codes = code_of(error)
     if codes & _NO_BUCKET:
         return ConfigurationError(f"there is no bucket {place.bucket}: create it, or name another")
-    if codes & _DENIED:
+    if codes & DENIED:
         return ConfigurationError(
             f"{place}: access is denied; these credentials may not "
             f"{error.operation_name} there (docs/operations.md lists what each part needs)"

@@ -208,16 +208,21 @@ def _together(before: Rows, listed: Rows) -> Rows:
     was replaced under its name is gone.
     """
     present, known = {row.source for row in listed}, {row.source for row in before}
-    moved = Counter((row.size, row.version) for row in listed if row.source not in known)
+    moved = Counter(_content(row) for row in listed if row.source not in known)
     gone = []
     for row in before:
         if row.source in present:
             continue
-        if moved[row.size, row.version]:
-            moved[row.size, row.version] -= 1
+        if moved[_content(row)]:
+            moved[_content(row)] -= 1
         else:
             gone.append(row)
     return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
+
+
+def _content(row: ManifestRow) -> tuple[int, str]:
+    """What an image is known by when its name is another; a copy has its ETag, but its own id."""
+    return row.size, row.version.partition(" ")[0]
 
 
 def _names(table: bytes) -> set[str]:

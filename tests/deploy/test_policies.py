@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 from tests.s3_server import make_bucket, moto_server, use_endpoint
 from worker import s3
 from worker.place import Place
+from worker.s3_archive import list_bucket
 
 POLICIES = REPOSITORY / "infra" / "aws" / "policies"
 
@@ -40,6 +41,8 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     use_endpoint(monkeypatch, server)
     name = f"laboratory-{uuid4().hex[:12]}"
     make_bucket(server, name)
+    kept = {"Status": "Enabled"}
+    s3.client().put_bucket_versioning(Bucket=name, VersioningConfiguration=kept)
     yield name
     s3.forget()
 
@@ -71,7 +74,11 @@ def test_each_part_can_do_its_work_and_no_more(screen: Screen, bucket: str, beco
         s3.client().put_object(Bucket=bucket, Key=f"incoming/{name}", Body=name.encode())
     archive, out = f"s3://{bucket}/incoming", f"s3://{bucket}/reports"
 
+    first = s3.client().head_object(Bucket=bucket, Key="incoming/P1/a.jpg")["VersionId"]
+
     become("submitter")
+    [listed, *_] = list_bucket(Place(bucket, "incoming/")).files
+    assert listed.version.endswith(f" {first}")
     assert screen("submit", archive, "--out", out, "--no-wait").exit_code == 0
     assert screen.json("status", "--out", out)["runs"][0]["remaining"] == 3
     assert screen("cancel", "--out", out).exit_code == 0
@@ -86,6 +93,7 @@ def test_each_part_can_do_its_work_and_no_more(screen: Screen, bucket: str, beco
             s3.client().put_object(Bucket=bucket, Key=key, Body=b"")
 
     become("worker")
+    s3.client().get_object(Bucket=bucket, Key="incoming/P1/a.jpg", VersionId=first)
     fed = screen("feed", "--out", out, "--until-done")
     assert fed.exit_code == 0, fed.output
     with pytest.raises(Exception, match="access is denied"), s3.s3_faults(place):

@@ -10,10 +10,11 @@ import pytest
 from benchmarks.rig.s3_front import Call, Front
 from pipeline.errors import StoreUnavailableError
 from tests.s3_server import use_endpoint
-from worker import s3
+from worker import s3, s3_parts
 from worker.archive import read_row_bytes
 from worker.place import Place
 from worker.planning import manifest_row, plan
+from worker.publish import open_publisher
 from worker.s3 import S3Store
 from worker.settings import load_settings
 
@@ -170,3 +171,13 @@ def test_a_server_that_never_answers_is_given_up_before_an_image_could_be_blamed
 def fill(bucket: str, images: int) -> None:
     for number in range(images):
         s3.client().put_object(Bucket=bucket, Key=f"in/P/{number}.jpg", Body=b"image")
+
+
+def test_parts_that_were_put_together_without_an_answer_are_an_object(
+    bucket: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "PART_BYTES", 5 * 1024 * 1024)
+    faults.let(of("POST", "uploadId="), "answer lost")
+    publisher = open_publisher(Place(bucket, "out/"))
+    publisher.write("index.html", bytes(6_000_000))
+    assert publisher.read("index.html") == bytes(6_000_000)

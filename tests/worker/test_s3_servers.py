@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from pipeline.errors import BadInputError, ConfigurationError
+from pipeline.errors import BadInputError, ConfigurationError, StoreUnavailableError
 from tests.conftest import AnyBucket
-from worker import s3
+from worker import s3, s3_parts
 from worker.archive import read_row_bytes
 from worker.place import Place
 from worker.planning import manifest_row, plan
@@ -130,3 +131,37 @@ def listed(bucket: AnyBucket) -> list[ManifestRow]:
 
 def read(bucket: AnyBucket, row: ManifestRow) -> bytes:
     return read_row_bytes(f"s3://{bucket.name}/in", row, max_bytes=1000)
+
+
+def test_what_is_large_is_written_in_parts(
+    any_bucket: AnyBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "PART_BYTES", 5 * 1024 * 1024)
+    publisher = open_publisher(Place(any_bucket.name, "out/"))
+    page = b"0123456789" * 1_100_000
+    publisher.write("index.html", page)
+    assert publisher.read("index.html") == page
+    found = s3.client().head_object(Bucket=any_bucket.name, Key="out/index.html")
+    assert found["ETag"].strip('"').endswith("-3")
+    assert found["ContentType"].startswith("text/html")
+    monkeypatch.setattr(s3_parts, "put", None)
+    publisher.write("index.html", page)
+
+
+def test_parts_of_what_cannot_be_written_do_not_stay(
+    any_bucket: AnyBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "PART_BYTES", 5 * 1024 * 1024)
+    real = s3.client().upload_part
+
+    def fail(**given: object) -> object:
+        if given["PartNumber"] == 2:
+            raise EndpointConnectionError(endpoint_url="http://host")
+        return real(**given)
+
+    monkeypatch.setattr(s3.client(), "upload_part", fail)
+    publisher = open_publisher(Place(any_bucket.name, "out/"))
+    with pytest.raises(StoreUnavailableError):
+        publisher.write("index.html", bytes(6_000_000))
+    assert publisher.read("index.html") is None
+    assert not s3.client().list_multipart_uploads(Bucket=any_bucket.name).get("Uploads")
