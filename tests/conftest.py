@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -83,26 +83,31 @@ def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture(params=["moto", "swift"])
-def any_bucket(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AnyBucket]:
-    """A new bucket on each kind of server in turn."""
-    moto = request.param == "moto"
-    endpoint = request.getfixturevalue("s3_endpoint" if moto else "swift_endpoint")
-    credentials = CREDENTIALS if moto else SWIFT_CREDENTIALS
-    use_endpoint(monkeypatch, endpoint, credentials)
-    name = f"laboratory-{uuid4().hex[:12]}"
-    make_bucket(endpoint, name, credentials)
-    yield AnyBucket(name, conditional=moto)
-    s3.forget()
-
-
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A new bucket of its own; this process, and those that it starts, speak to its server."""
-    use_endpoint(monkeypatch, s3_endpoint)
+    yield from _new_bucket(s3_endpoint, CREDENTIALS, monkeypatch)
+
+
+@pytest.fixture
+def swift_bucket(swift_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same on the other server."""
+    yield from _new_bucket(swift_endpoint, SWIFT_CREDENTIALS, monkeypatch)
+
+
+def _new_bucket(
+    endpoint: str, credentials: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    use_endpoint(monkeypatch, endpoint, credentials)
     name = f"laboratory-{uuid4().hex[:12]}"
-    make_bucket(s3_endpoint, name)
+    make_bucket(endpoint, name, credentials)
     yield name
     s3.forget()
+
+
+@pytest.fixture(params=["moto", "swift"])
+def any_bucket(request: pytest.FixtureRequest) -> AnyBucket:
+    """A new bucket on each kind of server in turn."""
+    moto = request.param == "moto"
+    name = request.getfixturevalue("bucket" if moto else "swift_bucket")
+    return AnyBucket(name, conditional=moto)

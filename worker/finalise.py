@@ -38,7 +38,7 @@ from worker.records import ManifestRow, Outcome, RunRecord
 from worker.results import picture_key, read_analysis
 from worker.runs import RowOutcome, forget_outcome, outcomes
 from worker.store import Store
-from worker.watch import is_newest
+from worker.watched import is_newest
 
 #: Distributions whose versions decide about the numbers.
 _SOFTWARE = (

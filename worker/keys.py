@@ -150,6 +150,11 @@ def watched(source: str, patient: str) -> str:
     return f"watched/{digest(source)[:20]}/{digest(patient)}.json"
 
 
+def cleared(source: str, patient: str) -> str:
+    """Up to which run a patient's images were tagged or moved."""
+    return f"cleared/{digest(source)[:20]}/{digest(patient)}.json"
+
+
 def entries(root: str) -> str:
     """Folder of what the index says of the patients of an archive."""
     return f"entries/{digest(root)[:20]}/"

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field
-
 from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
-from pipeline.results import AnalysisOptions, ModelRecord, Record
+from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys, logs
+from worker.finished import Clearance
 from worker.lease import Lease
 from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
@@ -33,6 +32,7 @@ from worker.planning import EmptyArchiveError, Plan
 from worker.publish import read_published
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
+from worker.watched import Watched, read_watched
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,6 @@ MARKER = "_complete"
 EXPECTED = "_manifest.csv"
 
 Rows = tuple[ManifestRow, ...]
-
-
-class Watched(Record):
-    """Which run holds the newest list of a patient's images."""
-
-    run_id: str
-    rows: str = Field(description="digest of the list")
-    revision: int = Field(ge=1, description="how often the list was submitted")
 
 
 class Waits(NamedTuple):
@@ -139,6 +131,10 @@ class Watcher:
         if table is None:
             return self._waits.quiet
         missing = _names(table) - {row.source.removeprefix(folder) for row in rows}
+        if missing:
+            # What was judged may have been taken away since.
+            before = self._rows_of(self._before(patient), patient)
+            missing -= {row.source.removeprefix(folder) for row in before}
         return float("inf") if missing else self._waits.still
 
     def _submit(self, due: Mapping[str, Rows], ignored: int) -> RunRecord | None:
@@ -174,8 +170,7 @@ class Watcher:
         return run
 
     def _before(self, patient: str) -> Watched | None:
-        data = self._store.read(keys.watched(self._root, patient))
-        return None if data is None else Watched.model_validate_json(data)
+        return read_watched(self._store, self._root, patient)
 
     def _rows_of(self, before: Watched | None, patient: str) -> Rows:
         """What was submitted of the patient last."""
@@ -184,14 +179,6 @@ class Watcher:
             return ()
         run = read_run(self._store, before.run_id)
         return tuple(row for _, row in iterate_rows(self._store, run) if row.patient == patient)
-
-
-def is_newest(store: Store, run: RunRecord, patient: str) -> bool:
-    """Whether no later run holds a newer list of the patient's images."""
-    if not run.partial:
-        return True
-    data = store.read(keys.watched(run.root, patient))
-    return data is None or Watched.model_validate_json(data).run_id == run.run_id
 
 
 def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
@@ -242,18 +229,23 @@ def watch(
     every_seconds: float,
     pause: Callable[[float], object],
     stop: threading.Event,
+    clearance: Clearance | None = None,
 ) -> None:
     """Look at the source again and again until told to stop.
 
     ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
-    watch the same source one looks, and another goes on when it is gone.
+    watch the same source one looks, and another goes on when it is gone. ``clearance`` deals with
+    the images whose report is published.
     """
     lease = Lease(store, keys.watch_lease(source.as_uri()), renew_seconds=every_seconds / 2)
     try:
         while not stop.is_set():
             try:
                 if lease.hold():
-                    watcher.take_in(list_source())
+                    found = list_source()
+                    watcher.take_in(found)
+                    if clearance is not None:
+                        clearance.take(found.rows())
             except EmptyArchiveError:
                 # Before the first image, and after the last was moved away.
                 logger.debug("nothing is there yet")

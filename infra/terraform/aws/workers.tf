@@ -2,6 +2,12 @@ locals {
   archive = "s3://${aws_s3_bucket.this.id}/incoming"
   reports = "s3://${aws_s3_bucket.this.id}/reports"
 
+  when_reported = {
+    keep = []
+    tag  = ["--when-reported", "tag"]
+    move = ["--when-reported", "move", "--move-to", "s3://${aws_s3_bucket.this.id}/reported"]
+  }
+
   # Fargate's unit is a thousandth of a processor, as it counts them: 1024.
   processor = 1024
 
@@ -23,7 +29,10 @@ locals {
       health  = true
     }
     watcher = {
-      command = ["watch", local.archive, "--out", local.reports, "--queue", aws_sqs_queue.arrivals.url]
+      command = concat(
+        ["watch", local.archive, "--out", local.reports, "--queue", aws_sqs_queue.arrivals.url],
+        local.when_reported[var.when_reported],
+      )
       role    = aws_iam_role.watcher.arn
       cpu     = local.processor / 4
       memory  = 1024
