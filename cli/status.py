@@ -351,7 +351,7 @@ def _broker_lines(broker: dict[str, Any]) -> Iterator[str]:
     )
     for one in broker["workers"]:
         doing = f"{one['state']}, {one['busy']} of {one['processes']} processes busy"
-        if one["role"] == "feeder":
+        if one["role"] != "worker":
             doing = one["state"]
         yield f"  {one['role']} {one['host']} ({one['process']}): {doing}"
     if not any(one["role"] == "worker" for one in broker["workers"]):

@@ -115,6 +115,7 @@ def watch(
     from pipeline.bundle import find_bundle, read_latent_map, read_model_record
     from pipeline.results import AnalysisOptions
     from worker import logs
+    from worker.observe import observed_watcher
     from worker.planning import Plan, plan
     from worker.settings import load_settings
     from worker.store import open_store
@@ -157,13 +158,15 @@ def watch(
     def list_source() -> Plan:
         return plan(source, patients=patients, pattern=patient_pattern, leave_out=out)
 
-    watch_source(
-        source,
-        store,
-        watcher,
-        list_source,
-        every_seconds=every,
-        pause=pause,
-        stop=stop,
-        clearance=clearance,
-    )
+    with observed_watcher(settings) as rounds:
+        watch_source(
+            source,
+            store,
+            watcher,
+            list_source,
+            every_seconds=every,
+            pause=pause,
+            stop=stop,
+            clearance=clearance,
+            rounds=rounds,
+        )

@@ -108,7 +108,7 @@ def handed_out(headers: dict[str, Any] | None) -> float | None:
 
 
 def _key(beat: Heartbeat) -> str:
-    return f"{_PREFIX}{beat.host}:{beat.process}"
+    return f"{_PREFIX}{beat.role}:{beat.host}:{beat.process}"
 
 
 def _age(message: bytes) -> float:

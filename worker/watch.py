@@ -24,6 +24,7 @@ from pipeline.errors import ConfigurationError, RetryableError, ScreenError
 from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys, logs
 from worker.finished import Clearance
+from worker.health import Rounds
 from worker.lease import Lease
 from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
@@ -230,16 +231,19 @@ def watch(
     pause: Callable[[float], object],
     stop: threading.Event,
     clearance: Clearance | None = None,
+    rounds: Rounds | None = None,
 ) -> None:
     """Look at the source again and again until told to stop.
 
     ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
     watch the same source one looks, and another goes on when it is gone. ``clearance`` deals with
-    the images whose report is published.
+    the images whose report is published, ``rounds`` is told what goes on.
     """
+    rounds = rounds or Rounds()
     lease = Lease(store, keys.watch_lease(source.as_uri()), renew_seconds=every_seconds / 2)
     try:
         while not stop.is_set():
+            rounds.look()
             try:
                 if lease.hold():
                     found = list_source()
@@ -251,6 +255,7 @@ def watch(
                 logger.debug("nothing is there yet")
             except ScreenError as error:
                 logger.error("the source cannot be looked at now: %s", logs.cause(error))
+            rounds.rest(every_seconds)
             pause(every_seconds)
     finally:
         with suppress(RetryableError):

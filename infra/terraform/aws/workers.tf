@@ -18,7 +18,6 @@ locals {
       cpu     = var.worker_processes * local.processor
       memory  = var.worker_memory
       count   = var.min_workers
-      health  = true
     }
     feeder = {
       command = ["feed", "--out", local.reports]
@@ -26,7 +25,6 @@ locals {
       cpu     = local.processor / 2
       memory  = 2048
       count   = 1
-      health  = true
     }
     watcher = {
       command = concat(
@@ -37,7 +35,6 @@ locals {
       cpu     = local.processor / 4
       memory  = 1024
       count   = 1
-      health  = false
     }
   }
 
@@ -101,13 +98,13 @@ resource "aws_ecs_task_definition" "this" {
     secrets                = [{ name = "SCREEN_BROKER_URL", valueFrom = aws_secretsmanager_secret.broker.arn }]
     mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp" }]
 
-    healthCheck = each.value.health ? {
+    healthCheck = {
       command     = ["CMD", "screen", "health"]
       interval    = 30
       timeout     = 20
       retries     = 3
       startPeriod = 240
-    } : null
+    }
 
     linuxParameters = {
       initProcessEnabled = true
