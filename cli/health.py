@@ -12,7 +12,7 @@ from cli.output import COULD_NOT_WORK, DONE, duration, print_json
 @json_option
 @click.pass_context
 def health(context: click.Context, as_json: bool) -> None:
-    """Check the workers and feeders on this machine.
+    """Check the workers, feeders and watchers on this machine.
 
     For a container's health check. Exits with 0 if all of this user's are well, with 1 if one takes
     nothing though messages wait (deaf), is at one message for longer than allowed (stuck), has
@@ -37,5 +37,5 @@ def health(context: click.Context, as_json: bool) -> None:
                 f"something {duration(beat.idle_seconds)} ago"
             )
         if not found.processes:
-            click.echo("No worker or feeder of this user runs on this machine.")
+            click.echo("No worker, feeder or watcher of this user runs on this machine.")
     context.exit(DONE if found.healthy else COULD_NOT_WORK)

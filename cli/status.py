@@ -354,7 +354,7 @@ def _broker_lines(broker: dict[str, Any]) -> Iterator[str]:
 
     for one in broker["workers"]:
         doing = f"{one['state']}, {one['busy']} of {one['processes']} processes busy"
-        if one["role"] == "feeder":
+        if one["role"] != "worker":
             doing = one["state"]
         # Whoever reaches the broker may have written it.
         yield f"  {one['role']} {visible(one['host'])} ({one['process']}): {doing}"

@@ -75,6 +75,20 @@ Examples:
     help="SQS queue of the bucket's events: look as soon as something is told of.",
 )
 @pseudonymise_option
+@click.option(
+    "--when-reported",
+    type=click.Choice(["tag", "move"]),
+    help="What to do with images whose report is published: add the tags screen=reported and "
+    "screen-run=ID (buckets), or move them to --move-to. Without it they are left alone; those "
+    "that failed always are.",
+)
+@click.option(
+    "--move-to",
+    type=PlaceType(file_okay=False),
+    metavar="PLACE",
+    help="Folder, or s3://bucket/prefix, to which images are moved; nothing there is replaced.",
+)
+@click.option("--other-bucket", is_flag=True, help="Allow --move-to in another bucket.")
 @log_level_option
 @log_format_option
 def watch(
@@ -89,6 +103,9 @@ def watch(
     quiet: float,
     queue: str | None,
     pseudonymise: bool,
+    when_reported: str | None,
+    move_to: Path | Place | None,
+    other_bucket: bool,
     log_level: str,
     log_format: str | None,
 ) -> None:
@@ -96,17 +113,22 @@ def watch(
 
     Until it is told to stop; `screen feed`, or a worker with --feed, does the work. Everything that
     is there is looked at again and again, so that nothing is missed that came while nobody watched.
-    Nothing in SOURCE is changed.
+    Nothing in SOURCE is changed unless --when-reported asks for it.
     """
     from pipeline.bundle import find_bundle, read_latent_map, read_model_record
     from pipeline.results import AnalysisOptions
     from worker import logs
+    from worker.observe import observed_watcher
     from worker.planning import Plan, plan
     from worker.settings import load_settings
     from worker.store import open_store
     from worker.watch import Waits, Watcher
     from worker.watch import watch as watch_source
 
+    if when_reported == "move" and patients is not None:
+        raise click.UsageError("--patients names files where they are: it excludes moving them")
+    if when_reported is None and (move_to is not None or other_bucket):
+        raise click.UsageError("--move-to and --other-bucket are for --when-reported move")
     settings = load_settings(bundle=bundle, log_format=log_format)
     logs.configure(settings.log_format, log_level.upper())
     directory = find_bundle(settings.bundle).resolve()
@@ -122,6 +144,12 @@ def watch(
         latent_map=read_latent_map(directory),
         pseudonymise=pseudonymise,
     )
+    clearance = None
+    if when_reported is not None:
+        from worker.finished import Clearance, open_handling
+
+        handling = open_handling(when_reported, source, out, move_to, across=other_bucket)
+        clearance = Clearance(source, store, handling)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -134,4 +162,15 @@ def watch(
     def list_source() -> Plan:
         return plan(source, patients=patients, pattern=patient_pattern, leave_out=out)
 
-    watch_source(source, store, watcher, list_source, every_seconds=every, pause=pause, stop=stop)
+    with observed_watcher(settings) as rounds:
+        watch_source(
+            source,
+            store,
+            watcher,
+            list_source,
+            every_seconds=every,
+            pause=pause,
+            stop=stop,
+            clearance=clearance,
+            rounds=rounds,
+        )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from tests.s3_server import make_bucket, moto_server, use_endpoint
+from benchmarks.rig.swift_server import CREDENTIALS as SWIFT_CREDENTIALS
+from benchmarks.rig.swift_server import NoSwiftError, swift_server
+from tests.s3_server import CREDENTIALS, make_bucket, moto_server, use_endpoint
 from worker import s3
 
 # Examples are the same in every run, and slow machines are no failures.
@@ -21,6 +25,14 @@ settings.load_profile("project")
 
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class AnyBucket(NamedTuple):
+    """A bucket, and whether its server has conditional puts."""
+
+    name: str
+    conditional: bool
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -60,11 +72,42 @@ def s3_endpoint() -> Iterator[str]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server of another kind, for all tests of the session."""
+    with ExitStack() as stack:
+        try:
+            endpoint = stack.enter_context(swift_server(tmp_path_factory.mktemp("swift")))
+        except NoSwiftError as error:
+            pytest.skip(str(error))
+        yield endpoint
+
+
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A new bucket of its own; this process, and those that it starts, speak to its server."""
-    use_endpoint(monkeypatch, s3_endpoint)
+    yield from _new_bucket(s3_endpoint, CREDENTIALS, monkeypatch)
+
+
+@pytest.fixture
+def swift_bucket(swift_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same on the other server."""
+    yield from _new_bucket(swift_endpoint, SWIFT_CREDENTIALS, monkeypatch)
+
+
+def _new_bucket(
+    endpoint: str, credentials: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    use_endpoint(monkeypatch, endpoint, credentials)
     name = f"laboratory-{uuid4().hex[:12]}"
-    make_bucket(s3_endpoint, name)
+    make_bucket(endpoint, name, credentials)
     yield name
     s3.forget()
+
+
+@pytest.fixture(params=["moto", "swift"])
+def any_bucket(request: pytest.FixtureRequest) -> AnyBucket:
+    """A new bucket on each kind of server in turn."""
+    moto = request.param == "moto"
+    name = request.getfixturevalue("bucket" if moto else "swift_bucket")
+    return AnyBucket(name, conditional=moto)

@@ -152,7 +152,7 @@ def run_worker(
     # Else each new process logs that it exists, in a format of its own.
     os.environ.pop("_MP_FORK_LOGLEVEL_", None)
     with (
-        observed_worker(settings),
+        observed_worker(settings, feeds=bool(outs)),
         _feeding(outs, settings),
         _bounded_shutdown(settings.shutdown_seconds),
     ):

@@ -29,7 +29,7 @@ from worker.records import ManifestRow, Outcome, RunRecord
 from worker.runs import is_cancelled, list_runs, why_cancelled
 from worker.shown import shown_in
 from worker.store import Store
-from worker.watch import Watched
+from worker.watched import Watched, watched_key
 
 #: A run and those of its rows that stay, with their positions.
 Rows = list[tuple[int, ManifestRow]]
@@ -79,7 +79,7 @@ def erase(store: Store, out: Path | Place, patient: str, found: Found) -> Erased
             ledger.replaced(run, _replacement(store, run, patient, rows))
         names = pseudonyms(store)
         root, who = names.archive(run.root), names.patient(patient)
-        for key in (keys.watched(root, who), keys.entry(root, who)):
+        for key in (keys.watched(root, who), keys.cleared(root, who), keys.entry(root, who)):
             store.delete(key)
         ledger.removed(carry_out(store, run, plan_purge(store, run)))
     store.delete(keys.patient(pseudonyms(store).patient(patient)))
@@ -203,9 +203,8 @@ def _copy(store: Store, old: str, new: str) -> None:
 
 def _point_watcher(store: Store, run: RunRecord, made: Draft) -> None:
     """The newest list of each other patient is in the new run, where it was in the old one."""
-    names = pseudonyms(store)
     for patient in made.patients:
-        key = keys.watched(names.archive(run.root), names.patient(patient))
+        key = watched_key(store, run.root, patient)
         data = store.read(key)
         newest = Watched.model_validate_json(data) if data is not None else None
         if newest is not None and newest.run_id == run.run_id:

@@ -43,7 +43,7 @@ from worker.results import picture_key, read_analysis
 from worker.runs import RowOutcome, forget_outcome, outcomes
 from worker.shown import ShownNames, shown_names
 from worker.store import Store
-from worker.watch import is_newest
+from worker.watched import is_newest
 
 #: Distributions whose versions decide about the numbers.
 _SOFTWARE = (

@@ -2,9 +2,9 @@
 
 A process that only answers "I am here" can be deaf: its consumer was cancelled, or its connection
 leads nowhere. So each worker and feeder compares what it took and finished with what there was to
-take, and leaves word in a file of its machine: ``screen health`` reads that, and notices those that
-stopped writing as well. A broker that is away makes nobody ill: restarting workers does not mend
-it.
+take, each watcher whether it looks when it should, and leaves word in a file of its machine:
+``screen health`` reads that, and notices those that stopped writing as well. A broker that is away
+makes nobody ill: restarting workers does not mend it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ _GRACE_SECONDS = 60.0
 #: A feeder's loop goes round every few seconds; listing a large run on a slow share takes longer.
 _FEEDER_SECONDS = 600.0
 
-Role = Literal["worker", "feeder"]
+#: A watcher lists all there is in one go: a million files on a slow share.
+_WATCHER_SECONDS = 1800.0
+
+Role = Literal["worker", "feeder", "watcher"]
 
 #: ``silent`` is said by readers only: the process itself could not.
 State = Literal["starting", "idle", "busy", "deaf", "stuck", "silent"]
@@ -69,10 +72,14 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, role: Role, settings: Settings) -> Limits:
         """What the settings allow."""
-        stuck = settings.hard_limit_seconds + _GRACE_SECONDS
+        stuck = {
+            "worker": settings.hard_limit_seconds + _GRACE_SECONDS,
+            "feeder": _FEEDER_SECONDS,
+            "watcher": _WATCHER_SECONDS,
+        }
         return cls(
             deaf=settings.deaf_seconds,
-            stuck=stuck if role == "worker" else _FEEDER_SECONDS,
+            stuck=stuck[role],
             start=settings.worker_start_seconds + settings.deaf_seconds,
         )
 
@@ -128,6 +135,27 @@ class Watch:
             return "idle"
         waited = now - max(self._waiting_since, self._moved)
         return "deaf" if waited > self._limits.deaf else "idle"
+
+
+class Rounds:
+    """What a watcher says of itself: that it looks, and how long it rests before it looks again."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+        self._rests_until = 0.0
+
+    def look(self) -> None:
+        """A look begins."""
+        self._rests_until = 0.0
+        self._looks += 1
+
+    def rest(self, seconds: float) -> None:
+        """It ended; the next one is due."""
+        self._rests_until = time.monotonic() + seconds + _GRACE_SECONDS
+
+    def sample(self) -> Sample:
+        """At work unless it rests; whoever rests for too long is at something that hangs."""
+        return Sample(moves=self._looks, busy=int(time.monotonic() >= self._rests_until))
 
 
 class Pulse:

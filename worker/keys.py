@@ -161,6 +161,11 @@ def watched(source: str, patient: str) -> str:
     return f"watched/{source[:_ARCHIVE_DIGITS]}/{patient}.json"
 
 
+def cleared(source: str, patient: str) -> str:
+    """Up to which run a patient's images were tagged or moved, by their hashes."""
+    return f"cleared/{source[:_ARCHIVE_DIGITS]}/{patient}.json"
+
+
 def entries(root: str) -> str:
     """Folder of what the index says of the patients of the archive with this hash."""
     return f"entries/{root[:_ARCHIVE_DIGITS]}/"

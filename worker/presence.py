@@ -109,7 +109,7 @@ def handed_out(headers: dict[str, Any] | None) -> float | None:
 
 
 def _key(beat: Heartbeat) -> str:
-    return f"{_PREFIX}{beat.host}:{beat.process}"
+    return f"{_PREFIX}{beat.role}:{beat.host}:{beat.process}"
 
 
 def message_age(message: bytes) -> float:

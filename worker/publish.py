@@ -178,26 +178,21 @@ class DirectoryPublisher:
 
 
 class BucketPublisher:
-    """Into a bucket, where a put is whole or not at all."""
+    """Into a bucket, where an object is whole or not at all."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
     def write(self, name: str, data: bytes) -> None:
         """Make the object's content this."""
-        from worker import s3
+        from worker import s3, s3_parts
 
         where = {"Bucket": self._place.bucket, "Key": f"{self._place.prefix}{name}"}
+        digest = hashlib.sha256(data).hexdigest()
         with s3.s3_faults(self._place):
-            if s3.digest_of(where) == hashlib.sha256(data).hexdigest():
+            if s3.metadata_of(where).get(s3.DIGEST) == digest:
                 return
-            s3.client().put_object(
-                **where,
-                Body=data,
-                ContentType=_KINDS[name.rpartition(".")[2]],
-                Metadata={s3.DIGEST: hashlib.sha256(data).hexdigest()},
-                **s3.put_options(),
-            )
+            s3_parts.put(where, data, digest=digest, kind=_KINDS[name.rpartition(".")[2]])
 
     def read(self, name: str) -> bytes | None:
         """What was written before; None if there is nothing."""

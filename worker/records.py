@@ -23,7 +23,10 @@ class ManifestRow(Record):
     )
     patient: str
     size: int = Field(ge=0, description="bytes")
-    version: str = Field(description="modification time in ns, or ETag and version id")
+    version: str = Field(
+        description="modification time in ns; of an object its ETag, and where the bucket keeps "
+        "versions a blank and the version's id"
+    )
     refused: ImageError | None = Field(
         default=None, description="why the file must not be read (a link out of the root, ...)"
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -20,10 +20,14 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from pipeline.errors import ConfigurationError, ScreenError, StoreUnavailableError
 from worker.place import Place
@@ -31,9 +35,16 @@ from worker.settings import Settings, load_settings
 from worker.store import check_key
 
 #: Tries of one call, with growing, random pauses between them, before it counts as failed.
-_TRIES = 6
+_TRIES = 5
 
-_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+#: Part of an image's time limit that the tries of a call may wait for answers: a server that never
+#: answers is given up, and cleaned up after, before an image could be blamed for the time.
+_PART_OF_LIMIT = 1 / 3
+
+_LONGEST_WAIT_SECONDS = 30.0
+
+#: Pauses between tries to read a body that was cut short on its way.
+_BODY_PAUSES_SECONDS = (0.2, 1.0)
 
 #: What servers answer where there is no such object or bucket.
 ABSENT = {"404", "NoSuchKey", "NotFound"}
@@ -46,9 +57,14 @@ _CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 
 _CONFLICT_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
 
-_DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+#: Where the credentials are good for nothing, or not for this.
+DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 _NO_BUCKET = {"NoSuchBucket"}
+
+#: Metadata of a value that was created: by which call. A repeated call may be refused because of
+#: the first one, whose answer was lost.
+_CALL = "screen-call"
 
 #: Metadata of a published object: an ETag is no digest where the bucket is encrypted.
 DIGEST = "screen-sha256"
@@ -61,10 +77,11 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _client() -> Client:
+    wait = _PART_OF_LIMIT * _settings().soft_limit_seconds / _TRIES
     # Checksums that only Amazon's servers understand are left out unless a call requires them.
     config = Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        connect_timeout=min(wait, _LONGEST_WAIT_SECONDS),
+        read_timeout=min(wait, _LONGEST_WAIT_SECONDS),
         retries={"mode": "standard", "total_max_attempts": _TRIES},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -114,7 +131,7 @@ def _meaning(place: Place, error: ClientError) -> ScreenError:
     codes = code_of(error)
     if codes & _NO_BUCKET:
         return ConfigurationError(f"there is no bucket {place.bucket}: create it, or name another")
-    if codes & _DENIED:
+    if codes & DENIED:
         return ConfigurationError(
             f"{place}: access is denied; these credentials may not "
             f"{error.operation_name} there (docs/operations.md lists what each part needs)"
@@ -171,27 +188,46 @@ def read(place: Place, key: str, *, most: int = -1) -> bytes | None:
     """An object's bytes, or the first ``most`` of them; None if there is no such object."""
     with s3_faults(place):
         try:
-            answer = client().get_object(Bucket=place.bucket, Key=key, **options())
-            if 0 <= most < answer.get("ContentLength", 0):
-                part: bytes = answer["Body"].read(most)
-                answer["Body"].close()
-                return part
-            # To its end: then it is checked that nothing was cut off.
-            data: bytes = answer["Body"].read()
+            where = {"Bucket": place.bucket, "Key": key}
+            return fetch(where, lambda body: body.read(None if most < 0 else most))
         except ClientError as error:
             if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:
                 return None
             raise
-    return data
 
 
-def digest_of(where: dict[str, str]) -> str | None:
-    """The SHA-256 that an object was published with; None where there is none."""
+def fetch(where: dict[str, str], take: Callable[[Any], bytes]) -> bytes:
+    """What is taken from an object's body; asked for again where that is cut short on its way."""
+    for pause in (*_BODY_PAUSES_SECONDS, None):
+        try:
+            return _fetch_once(where, take)
+        except ResponseStreamingError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def _fetch_once(where: dict[str, str], take: Callable[[Any], bytes]) -> bytes:
     try:
-        found: str | None = client().head_object(**where, **options())["Metadata"].get(DIGEST)
+        body = client().get_object(**where, **options())["Body"]
+    except HTTPError as error:
+        # The body of a refusal was cut short: botocore neither repeats nor translates that.
+        raise ResponseStreamingError(error=error) from error
+    with closing(body):
+        try:
+            return take(body)
+        except (IncompleteReadError, ReadTimeoutError) as error:
+            raise ResponseStreamingError(error=error) from error
+
+
+def metadata_of(where: dict[str, str]) -> dict[str, str]:
+    """What an object was written with; empty where there is none."""
+    try:
+        found: dict[str, str] = client().head_object(**where, **options())["Metadata"]
     except ClientError as error:
         if code_of(error) & ABSENT:
-            return None
+            return {}
         raise
     return found
 
@@ -243,19 +279,17 @@ class S3Store:
                 return False
             self.replace(key, data)
             return True
+        where = {"Bucket": self.place.bucket, "Key": self._key(key)}
+        call = uuid4().hex
         for pause in (*_CONFLICT_PAUSES_SECONDS, None):
             with s3_faults(self.place):
                 try:
                     client().put_object(
-                        Bucket=self.place.bucket,
-                        Key=self._key(key),
-                        Body=data,
-                        IfNoneMatch="*",
-                        **put_options(),
+                        **where, Body=data, IfNoneMatch="*", Metadata={_CALL: call}, **put_options()
                     )
                 except ClientError as error:
                     if code_of(error) & _PRESENT:
-                        return False
+                        return metadata_of(where).get(_CALL) == call
                     # Somebody else is writing it; whether that succeeds is known in a moment.
                     if pause is None or not code_of(error) & _CONFLICT:
                         raise

@@ -5,25 +5,29 @@ A key is a name to show and to ask the server for, never a path.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline.errors import BadInputError, ConfigurationError, StoreUnavailableError
+from pipeline.errors import BadInputError, ConfigurationError
 from worker.archive import refuse_size, row_path
 from worker.listing import Listing, is_litter, source_of
 from worker.place import Place
 from worker.records import ManifestRow
-from worker.s3 import ABSENT, client, code_of, options, s3_faults
+from worker.s3 import ABSENT, DENIED, client, code_of, fetch, options, s3_faults
 
-#: Pauses between tries to read a body that was cut short.
-_PAUSES_SECONDS = (0.2, 1.0)
+#: Id of what was written while the bucket kept no versions; another may take its place.
+_NO_VERSION = "null"
+
+#: Where a server has no versions.
+_NOT_KNOWN = {"501", "NotImplemented"}
+
+#: Where a version cannot be had.
+_NOT_HAD = ABSENT | DENIED | {"NoSuchVersion", "MethodNotAllowed", "405"}
 
 #: What the keys of results end with.
 _RESULTS = "/store/schema.json"
-
-_CHUNK_BYTES = 1024 * 1024
 
 
 def list_bucket(place: Place, *, leave_out: Place | None = None) -> Listing:
@@ -34,39 +38,85 @@ def list_bucket(place: Place, *, leave_out: Place | None = None) -> Listing:
     """
     listing, results = Listing(), []
     with s3_faults(place):
-        pages = client().get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=place.bucket, Prefix=place.prefix, **options()):
-            for found in page.get("Contents", ()):
-                key = found["Key"]
-                if leave_out is not None and leave_out.contains(Place(place.bucket, key)):
-                    continue
-                below = key.removeprefix(place.prefix).encode()
-                if f"/{key}".endswith(_RESULTS):
-                    results.append(below.removesuffix(_RESULTS[1:].encode()))
-                _take_in(listing, below, found)
+        for found in _objects(place):
+            key = found["Key"]
+            if leave_out is not None and leave_out.contains(Place(place.bucket, key)):
+                continue
+            below = key.removeprefix(place.prefix).encode()
+            if f"/{key}".endswith(_RESULTS):
+                results.append(below.removesuffix(_RESULTS[1:].encode()))
+            _take_in(listing, below, found)
     for folder in results:
         _leave_out_results(place, listing, folder)
     return listing
 
 
+def _objects(place: Place) -> Iterator[dict[str, Any]]:
+    """All objects that are there now, with their version where the bucket keeps versions."""
+    where = {"Bucket": place.bucket, "Prefix": place.prefix, **options()}
+    if not _keeps_versions(place):
+        for page in client().get_paginator("list_objects_v2").paginate(**where):
+            yield from page.get("Contents", ())
+        return
+    for page in client().get_paginator("list_object_versions").paginate(**where):
+        yield from (found for found in page.get("Versions", ()) if found["IsLatest"])
+
+
+def _keeps_versions(place: Place) -> bool:
+    """Whether versions can be listed; where they may not be, objects are known by ETag alone."""
+    bucket = {"Bucket": place.bucket}
+    try:
+        if client().get_bucket_versioning(**bucket).get("Status") is None:
+            return False
+        client().list_object_versions(**bucket, Prefix=place.prefix, MaxKeys=1, **options())
+    except ClientError as error:
+        if code_of(error) & (DENIED | _NOT_KNOWN):
+            return False
+        raise
+    return True
+
+
+def version_of(found: dict[str, Any]) -> str:
+    """What a manifest row says of a listed object, so that no other is read for it."""
+    etag, version = found["ETag"].strip('"'), found.get("VersionId", _NO_VERSION)
+    return etag if version == _NO_VERSION else f"{etag} {version}"
+
+
 def read_object(place: Place, row: ManifestRow, *, max_bytes: int) -> bytes:
-    """The bytes of the object that was listed.
+    """The bytes of the object that was listed: of that version, if another has taken its place.
 
     Raises BadInputError (``missing``, ``changed``, ``unreadable``, ``too_many_bytes``) if it cannot
     be had, RetryableError if nothing can be had at the moment.
     """
-    for pause in (*_PAUSES_SECONDS, None):
+    key = place.prefix + row_path(row).decode()
+    etag, _, version = row.version.partition(" ")
+    where = {"Bucket": place.bucket, "Key": key, "IfMatch": f'"{etag}"'}
+
+    def bounded(body: Any) -> bytes:
+        # In one call, so that no second copy is made; only what is too long is one byte longer.
+        data: bytes = body.read(max_bytes + 1)
+        if len(data) <= max_bytes:
+            # Only reading to the end tells a body that was cut short from a whole one.
+            data += body.read()
+        return data
+
+    with s3_faults(place):
         try:
-            data = _read_once(place, row, max_bytes)
-        except StoreUnavailableError:
-            if pause is None:
-                raise
-            time.sleep(pause)
-        else:
-            if len(data) != row.size:
-                raise BadInputError("changed", "the object changed while it was read; submit again")
-            return data
-    raise AssertionError("the last try returns or raises")
+            data = fetch(where, bounded)
+        except ClientError as error:
+            fault = _meaning(place, error)
+            if not (version and isinstance(fault, BadInputError)):
+                raise fault from error
+            try:
+                data = fetch(where | {"VersionId": version}, bounded)
+            except ClientError as also:
+                # It was removed for good, or only what is there now may be read.
+                raise (fault if code_of(also) & _NOT_HAD else _meaning(place, also)) from error
+    if len(data) > max_bytes:
+        refuse_size(len(data), max_bytes)
+    if len(data) != row.size:
+        raise BadInputError("changed", "the object changed while it was read; submit again")
+    return data
 
 
 def _leave_out_results(place: Place, listing: Listing, folder: bytes) -> None:
@@ -91,28 +141,7 @@ def _take_in(listing: Listing, below: bytes, found: dict[str, Any]) -> None:
     if any(is_litter(name) and name not in {b".", b".."} for name in names):
         listing.ignored[names[-1].rpartition(b".")[2].lower()] += 1
         return
-    listing.account_for(below, found["Size"], found["ETag"].strip('"'))
-
-
-def _read_once(place: Place, row: ManifestRow, max_bytes: int) -> bytes:
-    key = place.prefix + row_path(row).decode()
-    with s3_faults(place):
-        try:
-            # The version that was listed, or none.
-            answer = client().get_object(
-                Bucket=place.bucket, Key=key, IfMatch=f'"{row.version}"', **options()
-            )
-        except ClientError as error:
-            raise _meaning(place, error) from error
-        body, data = answer["Body"], bytearray()
-        try:
-            while chunk := body.read(_CHUNK_BYTES):
-                data += chunk
-                if len(data) > max_bytes:
-                    refuse_size(len(data), max_bytes)
-        finally:
-            body.close()
-    return bytes(data)
+    listing.account_for(below, found["Size"], version_of(found))
 
 
 def _meaning(place: Place, error: ClientError) -> Exception:

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field
-
 from pipeline.canonical import canonical_bytes, digest
 from pipeline.errors import ConfigurationError, RetryableError, ScreenError
-from pipeline.results import AnalysisOptions, ModelRecord, Record
+from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys, logs
 from worker.erased import kept_out
+from worker.finished import Clearance
+from worker.health import Rounds
 from worker.lease import Lease
 from worker.manifest import freeze, iterate_rows, read_run
 from worker.patients import FILE_COLUMN, ROOT_PATIENT
@@ -35,6 +35,7 @@ from worker.pseudonyms import pseudonyms
 from worker.publish import read_published
 from worker.records import ManifestRow, RunRecord
 from worker.store import Store
+from worker.watched import Watched, read_watched, watched_key
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +49,6 @@ EXPECTED = "_manifest.csv"
 _MOST_TABLE_BYTES = 16 * 1024**2
 
 Rows = tuple[ManifestRow, ...]
-
-
-class Watched(Record):
-    """Which run holds the newest list of a patient's images."""
-
-    run_id: str
-    rows: str = Field(description="digest of the list")
-    revision: int = Field(ge=1, description="how often the list was submitted")
 
 
 class Waits(NamedTuple):
@@ -159,6 +152,10 @@ class Watcher:
         if len(table) > _MOST_TABLE_BYTES:
             raise ConfigurationError(f"{EXPECTED} is larger than {_MOST_TABLE_BYTES} bytes")
         missing = names_expected(table) - {row.source.removeprefix(folder) for row in rows}
+        if missing:
+            # What was judged may have been taken away since.
+            before = self._rows_of(self._before(patient), patient)
+            missing -= {row.source.removeprefix(folder) for row in before}
         return float("inf") if missing else self._waits.still
 
     def _submit(self, due: Mapping[str, Rows], ignored: int) -> RunRecord | None:
@@ -190,13 +187,13 @@ class Watcher:
         )
         for patient, record in records.items():
             named = record.model_copy(update={"run_id": run.run_id})
-            self._store.replace(_key(self._store, self._root, patient), canonical_bytes(named))
+            key = watched_key(self._store, self._root, patient)
+            self._store.replace(key, canonical_bytes(named))
         logger.info("run %s: %d images of %d patients", run.run_id, run.images, run.patients)
         return run
 
     def _before(self, patient: str) -> Watched | None:
-        data = self._store.read(_key(self._store, self._root, patient))
-        return None if data is None else Watched.model_validate_json(data)
+        return read_watched(self._store, self._root, patient)
 
     def _rows_of(self, before: Watched | None, patient: str) -> Rows:
         """What was submitted of the patient last."""
@@ -205,19 +202,6 @@ class Watcher:
             return ()
         run = read_run(self._store, before.run_id)
         return tuple(row for _, row in iterate_rows(self._store, run) if row.patient == patient)
-
-
-def is_newest(store: Store, run: RunRecord, patient: str) -> bool:
-    """Whether no later run holds a newer list of the patient's images."""
-    if not run.partial:
-        return True
-    data = store.read(_key(store, run.root, patient))
-    return data is None or Watched.model_validate_json(data).run_id == run.run_id
-
-
-def _key(store: Store, root: str, patient: str) -> str:
-    names = pseudonyms(store)
-    return keys.watched(names.archive(root), names.patient(patient))
 
 
 def _by_patient(rows: Iterable[ManifestRow]) -> dict[str, Rows]:
@@ -234,16 +218,21 @@ def _together(before: Rows, listed: Rows) -> Rows:
     was replaced under its name is gone.
     """
     present, known = {row.source for row in listed}, {row.source for row in before}
-    moved = Counter((row.size, row.version) for row in listed if row.source not in known)
+    moved = Counter(_content(row) for row in listed if row.source not in known)
     gone = []
     for row in before:
         if row.source in present:
             continue
-        if moved[row.size, row.version]:
-            moved[row.size, row.version] -= 1
+        if moved[_content(row)]:
+            moved[_content(row)] -= 1
         else:
             gone.append(row)
     return tuple(sorted((*listed, *gone), key=lambda row: (row.source, row.raw or "")))
+
+
+def _content(row: ManifestRow) -> tuple[int, str]:
+    """What an image is known by when its name is another; a copy has its ETag, but its own id."""
+    return row.size, row.version.partition(" ")[0]
 
 
 def names_expected(table: bytes) -> set[str]:
@@ -266,24 +255,33 @@ def watch(
     every_seconds: float,
     pause: Callable[[float], object],
     stop: threading.Event,
+    clearance: Clearance | None = None,
+    rounds: Rounds | None = None,
 ) -> None:
     """Look at the source again and again until told to stop.
 
     ``pause`` waits so many seconds, or less if something is said to have arrived. Of several that
-    watch the same source one looks, and another goes on when it is gone.
+    watch the same source one looks, and another goes on when it is gone. ``clearance`` deals with
+    the images whose report is published, ``rounds`` is told what goes on.
     """
+    rounds = rounds or Rounds()
     key = keys.watch_lease(pseudonyms(store).archive(source.as_uri()))
     lease = Lease(store, key, renew_seconds=every_seconds / 2)
     try:
         while not stop.is_set():
+            rounds.look()
             try:
                 if lease.hold():
-                    watcher.take_in(list_source())
+                    found = list_source()
+                    watcher.take_in(found)
+                    if clearance is not None:
+                        clearance.take(found.rows())
             except EmptyArchiveError:
                 # Before the first image, and after the last was moved away.
                 logger.debug("nothing is there yet")
             except ScreenError as error:
                 logger.error("the source cannot be looked at now: %s", logs.cause(error))
+            rounds.rest(every_seconds)
             pause(every_seconds)
     finally:
         with suppress(RetryableError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.faults import brokers, clocks, images, kills, large, storage
-from benchmarks.faults.trial import NetworkTrial, Trial
+from benchmarks.faults import brokers, clocks, images, kills, large, objects, storage
+from benchmarks.faults.trial import BucketTrial, NetworkTrial, Trial
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ SCENARIOS = {
         Scenario("10 Redis", brokers.broker_full, strikes=3),
         Scenario("11", images.poisonous_images, strikes=20, delay=0.2),
         Scenario("12", clocks.clock_off),
+        Scenario("13", objects.unreliable_objects, strikes=4, images=500, open=BucketTrial),
         Scenario("14", kills.rolling_restart, strikes=8, delay=0.2),
         Scenario("15", large.large_manifest, images=1_000_000, patients=30_000),
         Scenario("16", images.hostile_archive, images=200, patients=10),

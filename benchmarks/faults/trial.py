@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any, Self
 
 from benchmarks.rig.laboratory import (
+    BUCKET,
     WORK,
     Laboratory,
     make_laboratory,
+    open_laboratory,
     python,
     submit_process,
     wait_until,
 )
 from benchmarks.rig.processes import Group
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from benchmarks.rig.s3_front import Chance, Front
+from benchmarks.rig.s3_server import CREDENTIALS, make_bucket, moto_server
 from benchmarks.rig.stubs import NETWORK
-from worker import keys
+from worker import keys, s3
 from worker.manifest import iterate_rows
 from worker.records import RunRecord
 
@@ -43,6 +49,18 @@ SLOTS = 2
 
 #: Every so many images one is damaged, so that reports hold failures too.
 _BAD_EVERY = 40
+
+#: Of a trial with an object store: its bucket, the share of calls that fail, and how many keys a
+#: page of a listing has, so that listings of a few images have later pages.
+_BUCKET, _FAULTY_SHARE, _PAGE_KEYS = "laboratory", 0.1, 10
+
+#: Its limits: pauses between the tries of a call cannot be shortened with the others.
+_BUCKET_LIMITS: dict[str, float] = {
+    "soft_limit_seconds": 15,
+    "hard_limit_seconds": 24,
+    "visibility_timeout_seconds": 120,
+    "lease_seconds": 48,
+}
 
 #: A trial that takes longer than this does not end.
 _PATIENCE_SECONDS = 1800.0
@@ -132,6 +150,8 @@ class Trial:
         self.extra: dict[str, bytes] = {}
         #: What all processes of the trial print.
         self.log = folder / "log"
+        #: What its workers and feeders find in their environment besides.
+        self.environment: dict[str, str] = {}
         #: Settings of the undisturbed run.
         self.undisturbed_settings: dict[str, object] = {}
         self.stack = ExitStack()
@@ -210,6 +230,7 @@ class Trial:
             "SCREEN_BROKER_URL": url,
             "SCREEN_ANALYSER": "benchmarks.rig.stubs:open_analyser",
             "SCREEN_PROCESSES": str(processes),
+            **self.environment,
             **environment,
         }
         group = Group(python(WORK, output=self._output, **settings))
@@ -223,7 +244,9 @@ class Trial:
             given["broker_url"] = url
         assert self.run
         arguments = (f"{name}={value}" for name, value in given.items())
-        feeder = submit_process(self.laboratory, *arguments, output=self._output)
+        feeder = submit_process(
+            self.laboratory, *arguments, output=self._output, **self.environment
+        )
         self.stack.callback(Group(feeder).kill)
         return feeder
 
@@ -305,10 +328,48 @@ class NetworkTrial(Trial):
         self.images = len(written.sources)
 
 
+class BucketTrial(Trial):
+    """The same with archive and store in a bucket, whose front fails for whoever works at it."""
+
+    def __init__(self, folder: Path, **size: Any) -> None:
+        super().__init__(folder, **size)
+        if find_spec("moto") is None:
+            raise NotPossibleError("there is no S3 server: moto is not installed")
+        endpoint = self.stack.enter_context(moto_server())
+        self.stack.enter_context(_speaking_to(endpoint))
+        make_bucket(endpoint, _BUCKET)
+        (folder / BUCKET).write_text(_BUCKET)
+        self.laboratory = open_laboratory(folder)
+        self.undisturbed = open_laboratory(folder, "undisturbed")
+        self.faults = Chance(_FAULTY_SHARE, self.seed)
+        self.front = self.stack.enter_context(Front(endpoint, self.faults, page_keys=_PAGE_KEYS))
+        self.environment = {
+            "AWS_ENDPOINT_URL_S3": self.front.endpoint,
+            # How long an answer is waited for follows from it.
+            "SCREEN_SOFT_LIMIT_SECONDS": str(_BUCKET_LIMITS["soft_limit_seconds"]),
+        }
+        self.limits |= _BUCKET_LIMITS
+
+
+@contextmanager
+def _speaking_to(endpoint: str) -> Iterator[None]:
+    """This process, and those that it starts, use that server."""
+    before = dict(os.environ)
+    os.environ.update(CREDENTIALS | {"AWS_ENDPOINT_URL_S3": endpoint})
+    s3.forget()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        s3.forget()
+
+
 def reported_images(laboratory: Laboratory) -> list[str]:
     """Sources of all images of all patient reports."""
     return [
         image["source"]
-        for path in sorted(laboratory.out.glob("patients/*/report.json"))
-        for image in json.loads(path.read_bytes())["images"]
+        for name, data in laboratory.reports().items()
+        if PurePosixPath(name).match("patients/*/report.json")
+        for image in json.loads(data)["images"]
     ]

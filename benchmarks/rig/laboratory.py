@@ -14,14 +14,16 @@ from typing import IO, NamedTuple
 
 from benchmarks.rig.stubs import NETWORK, model_of
 from pipeline.results import AnalysisOptions
+from worker import s3
 from worker.engines import open_engine
 from worker.finalise import write_reports
 from worker.manifest import freeze
+from worker.place import Place
 from worker.planning import plan
 from worker.reconcile import run_to_completion
 from worker.records import Progress, RunRecord
 from worker.settings import Settings, load_settings
-from worker.store import DirectoryStore, open_store
+from worker.store import Store, open_store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,6 +34,10 @@ class Call(NamedTuple):
     digest: str
     process: int
     started: float
+
+
+#: File of a laboratory's folder that names the bucket of its archive and reports.
+BUCKET = "bucket"
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Laboratory:
         return self.folder / self.out_name
 
     @property
-    def store(self) -> DirectoryStore:
+    def store(self) -> Store:
         """The result store, made when it is first asked for."""
         return open_store(str(self.out), create=True)
 
@@ -132,7 +138,7 @@ class Laboratory:
         """Count calls from nought."""
         (self.bundle / "computed").unlink(missing_ok=True)
 
-    def reports(self, **changes: str) -> dict[str, bytes]:
+    def reports(self) -> dict[str, bytes]:
         """Everything a reader gets: names and bytes."""
         return {
             str(path.relative_to(self.out)): path.read_bytes()
@@ -143,6 +149,44 @@ class Laboratory:
     def twice(self) -> Counter[str]:
         """Contents that were computed more than once."""
         return Counter({key: count for key, count in Counter(self.computed()).items() if count > 1})
+
+
+class BucketLaboratory(Laboratory):
+    """The same with archive and reports in a bucket; the stub bundle stays in a folder."""
+
+    @property
+    def archive(self) -> Place:
+        """What is screened."""
+        return Place(self._bucket, "archive/")
+
+    @property
+    def out(self) -> Place:
+        """Reports, and the store below them."""
+        return Place(self._bucket, f"{self.out_name}/")
+
+    def add(self, source: str, content: str | bytes) -> None:
+        """Put an object into the archive."""
+        data = content.encode() if isinstance(content, str) else content
+        s3.client().put_object(Bucket=self._bucket, Key=f"{self.archive.prefix}{source}", Body=data)
+
+    def reports(self) -> dict[str, bytes]:
+        """Everything a reader gets: names and bytes."""
+        start = self.out.prefix
+        return {
+            key.removeprefix(start): s3.read(self.out, key)
+            for key in s3.keys_below(self._bucket, start)
+            if not key.startswith(f"{start}store/")
+        }
+
+    @property
+    def _bucket(self) -> str:
+        return (self.folder / BUCKET).read_text()
+
+
+def open_laboratory(folder: Path, out_name: str = "out") -> Laboratory:
+    """One that was made, with its archive in a folder or in a bucket."""
+    kind = BucketLaboratory if (folder / BUCKET).exists() else Laboratory
+    return kind(folder, out_name)
 
 
 def make_laboratory(folder: Path, out_name: str = "out") -> Laboratory:
@@ -183,8 +227,8 @@ def python(
 SUBMIT = """
 import sys
 from pathlib import Path
-from benchmarks.rig.laboratory import Laboratory
-Laboratory(Path(sys.argv[1]), sys.argv[2]).screen(
+from benchmarks.rig.laboratory import open_laboratory
+open_laboratory(Path(sys.argv[1]), sys.argv[2]).screen(
     **dict(pair.split("=") for pair in sys.argv[3:]))
 """
 
@@ -200,7 +244,11 @@ if __name__ == "__main__":
 
 
 def submit_process(
-    laboratory: Laboratory, *settings: str, output: IO[bytes] | None = None
+    laboratory: Laboratory,
+    *settings: str,
+    output: IO[bytes] | None = None,
+    **environment: str,
 ) -> subprocess.Popen[bytes]:
     """``screen submit`` as a process of its own."""
-    return python(SUBMIT, str(laboratory.folder), laboratory.out_name, *settings, output=output)
+    arguments = (str(laboratory.folder), laboratory.out_name, *settings)
+    return python(SUBMIT, *arguments, output=output, **environment)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.checks import check_store
 from tests.cli.conftest import Screen
+from tests.conftest import AnyBucket
 from worker import s3
 from worker.place import Place
 
@@ -37,7 +39,8 @@ def local_reports(out: Path) -> dict[str, bytes]:
     }
 
 
-def test_reports_are_those_of_the_local_copy(screen: Screen, bucket: str) -> None:
+def test_reports_are_those_of_the_local_copy(screen: Screen, any_bucket: AnyBucket) -> None:
+    bucket = any_bucket.name
     screen.add("P 1/a b.jpg", "P 1/ü.png", "P2/c.tif", "P2/notes.txt", "P2/d.svs", ".hidden/e.jpg")
     upload(screen, bucket, "incoming/")
     s3.client().put_object(Bucket=bucket, Key="incoming/empty/", Body=b"")
@@ -55,6 +58,14 @@ def test_reports_are_those_of_the_local_copy(screen: Screen, bucket: str) -> Non
     }
     again = screen.json("submit", f"s3://{bucket}/incoming", "--out", out, status=3)
     assert again["finished_now"] == 0
+
+
+def test_the_doctor_says_what_the_server_can(any_bucket: AnyBucket) -> None:
+    out = Place(any_bucket.name, "reports/")
+    [check] = check_store(out)
+    assert check.verdict == "PASS"
+    assert check.seen.startswith(f"{out} is writable")
+    assert ("without conditional puts" in check.seen) != any_bucket.conditional
 
 
 def test_every_command_works_on_a_bucket(screen: Screen, bucket: str) -> None:

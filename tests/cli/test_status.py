@@ -234,7 +234,7 @@ def test_health_tells_whether_workers_do_their_work(
     monkeypatch.setenv("SCREEN_HEALTH_FOLDER", str(folder))
     result = screen("health")
     assert result.exit_code == 1
-    assert "No worker or feeder" in result.stdout
+    assert "No worker, feeder or watcher" in result.stdout
     worker = screen.start("worker", "--broker", redis_server.url)
     try:
         wait_until(lambda: screen("health").exit_code == 0, 60, "health")

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import boto3
+import pytest
 
 from benchmarks.rig.laboratory import wait_until
 from tests.cli.conftest import Screen
@@ -70,10 +71,13 @@ def test_what_arrives_in_a_bucket_is_reported_there(screen: Screen, bucket: str)
     s3.client().put_object(Bucket=bucket, Key="in/P1/a.jpg", Body=b"image a")
     s3.client().put_object(Bucket=bucket, Key="in/P1/_complete", Body=b"")
     place = Place(bucket, "out/")
-    with services(screen, f"s3://{bucket}/in", f"s3://{bucket}/out"):
+    move = ("--when-reported", "move", "--move-to", f"s3://{bucket}/done")
+    with services(screen, f"s3://{bucket}/in", f"s3://{bucket}/out", *OFTEN, *move):
         wait_until(
             lambda: s3.read(place, "out/patients/P1/report.json") is not None, 60, "the report"
         )
+        wait_until(lambda: s3.read(place, "in/P1/a.jpg") is None, 60, "the move")
+    assert s3.read(place, "done/P1/a.jpg") == b"image a"
     assert s3.read(place, "out/index.html") is not None
 
 
@@ -93,3 +97,18 @@ def test_a_notification_makes_it_look_at_once(screen: Screen, bucket: str) -> No
         )
     waiting = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert waiting["ApproximateNumberOfMessages"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--move-to", "done"], "for --when-reported move"),
+        (["--when-reported", "move", "--move-to", "done", "--patients", "p.csv"], "--patients"),
+        (["--when-reported", "tag"], "files have no tags"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(screen: Screen, options: list[str], says: str) -> None:
+    screen.add("P1/a.jpg")
+    result = screen("watch", screen.slides, *options)
+    assert result.exit_code != 0
+    assert says in result.stderr

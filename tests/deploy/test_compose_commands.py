@@ -113,3 +113,4 @@ def test_what_arrives_is_screened(server: Server, screen: Screen) -> None:
     quick = ("--every", "0.5", "--still", "1")
     with server.up("worker"), server.up("feeder"), server.up("watcher", *quick):
         wait_until((screen.out / "patients" / "P1" / "report.json").exists, seconds=90)
+        assert json.loads(server.asks("watcher", "/healthz"))["role"] == "watcher"

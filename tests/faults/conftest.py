@@ -17,9 +17,9 @@ Survives = Callable[..., Findings]
 def survives(tmp_path: Path) -> Survives:
     """Disturb a small run, and see that everything holds that is claimed of it."""
 
-    def check(fault: Callable[[Trial], None], **size: float) -> Findings:
+    def check(fault: Callable[[Trial], None], kind: type[Trial] = Trial, **size: float) -> Findings:
         size = {"images": 48, "patients": 4, "delay": 0.1, **size}
-        with Trial(tmp_path, **size) as trial:
+        with kind(tmp_path, **size) as trial:
             try:
                 fault(trial)
             except NotPossibleError as error:

@@ -5,9 +5,11 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,12 +17,17 @@ from benchmarks.rig.laboratory import WORK, Laboratory, python, wait_until
 from benchmarks.rig.redis_server import RedisServer
 from pipeline.errors import ConfigurationError
 from tests.worker.test_metrics import fetch, free_port
-from worker import health, runs
+from worker import health, observe, runs, telemetry
 from worker.celery_app import create_app
 from worker.engines.celery import CeleryEngine
-from worker.health import Limits, Pulse, Sample, Watch, read_health
+from worker.health import Limits, Pulse, Rounds, Sample, Watch, read_health
+from worker.planning import EmptyArchiveError, Plan
 from worker.presence import Presence
 from worker.settings import Settings, load_settings
+from worker.store import open_store
+from worker.telemetry import ImageTold
+from worker.watch import Watcher
+from worker.watch import watch as watch_source
 
 LIMITS = Limits(deaf=60, stuck=240, start=200)
 
@@ -75,6 +82,30 @@ def test_a_feeder_may_list_a_large_run_for_a_while() -> None:
     assert watch.look(Sample(moves=1, busy=1), 700)[0] == "stuck"
 
 
+def test_a_watcher_may_rest_and_take_its_time_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(health.time, "monotonic", lambda: now)
+    rounds, watch = Rounds(), Watch(Limits.of("watcher", load_settings()), now)
+
+    def state(at: float) -> str:
+        nonlocal now
+        now = at
+        return watch.look(rounds.sample(), now)[0]
+
+    rounds.look()
+    assert state(1500) == "busy"
+    rounds.rest(7200)
+    assert [state(at) for at in (1505, 5000, 8700)] == ["idle", "idle", "idle"]
+    # It should have looked again.
+    assert state(8800) == "busy"
+    assert state(10_700) == "stuck"
+    rounds.look()
+    assert state(10_705) == "busy"
+    assert state(12_600) == "stuck"
+
+
 # --- the heartbeat file -------------------------------------------------------------------------
 
 
@@ -125,6 +156,94 @@ def test_a_folder_of_another_user_is_not_believed(
     assert Pulse(settings, "worker", lambda: Sample(moves=1, busy=1)).last.healthy
     assert "SCREEN_HEALTH_FOLDER" in caplog.text
     assert list(settings.health_folder.iterdir()) == []
+
+
+# --- watchers, and feeders beside workers ----------------------------------------------------
+
+
+@pytest.fixture
+def quick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Feeders and watchers that are stuck after half a second without a sign of life."""
+    monkeypatch.setattr(health, "_FEEDER_SECONDS", 0.5)
+    monkeypatch.setattr(health, "_WATCHER_SECONDS", 0.5)
+    monkeypatch.setattr(observe, "BEAT_SECONDS", 0.05)
+    return settings
+
+
+def states(settings: Settings) -> dict[str, str]:
+    return {beat.role: beat.state for beat in read_health(settings).processes}
+
+
+def test_a_watcher_whose_look_hangs_is_found_out(quick: Settings, tmp_path: Path) -> None:
+    stop, hangs = threading.Event(), threading.Event()
+    store = open_store(str(tmp_path / "out"), create=True)
+
+    def list_source() -> Plan:
+        hangs.wait(30)
+        raise EmptyArchiveError("nothing")
+
+    def work() -> None:
+        with observe.observed_watcher(quick) as rounds:
+            watch_source(
+                tmp_path,
+                store,
+                cast(Watcher, None),
+                list_source,
+                every_seconds=0.1,
+                pause=stop.wait,
+                stop=stop,
+                rounds=rounds,
+            )
+
+    watcher = threading.Thread(target=work)
+    watcher.start()
+    try:
+        wait_until(lambda: states(quick) == {"watcher": "stuck"}, 10, "it is found out")
+        hangs.set()
+        wait_until(lambda: read_health(quick).healthy, 10, "it looks again")
+    finally:
+        hangs.set()
+        stop.set()
+        watcher.join(10)
+    assert read_health(quick).processes == []
+
+
+def test_a_feeder_that_hangs_beside_a_worker_is_found_out(quick: Settings) -> None:
+    """Whatever the worker's processes tell meanwhile."""
+    port = free_port()
+    settings = quick.model_copy(update={"metrics_port": port})
+    with observe.observed_worker(settings, feeds=True):
+        telemetry.turn()
+        assert states(settings) == {"feeder": "busy", "worker": "starting"}
+        elsewhere = ImageTold(
+            run_id="r", position=0, outcome="ok", reason=None, first=True, seconds={}, process=1
+        )
+
+        def found_out() -> bool:
+            telemetry._tell(elsewhere)
+            return states(settings) == {"feeder": "stuck", "worker": "starting"}
+
+        wait_until(found_out, 10, "the feeder is found out")
+        assert not read_health(settings).healthy
+        # Also by who asks the worker itself.
+        assert fetch(port, "/healthz")[0] == 503
+        telemetry.turn()
+        wait_until(lambda: read_health(settings).healthy, 10, "it goes on")
+    with observe.observed_worker(settings):
+        assert states(settings) == {"worker": "starting"}
+
+
+def test_a_worker_that_feeds_is_seen_as_both(
+    redis_server: RedisServer, settings: Settings, tmp_path: Path
+) -> None:
+    """By other machines: one heartbeat must not hide the other."""
+    observed = settings.model_copy(update={"broker_url": redis_server.url})
+    presence = Presence(observed)
+    with observe.observed_worker(observed, feeds=True):
+        wait_until(lambda: len(presence.heartbeats() or []) == 2, 10, "both are seen")
+        assert {beat.role for beat in presence.heartbeats() or []} == {"worker", "feeder"}
+    assert presence.heartbeats() == []
+    presence.close()
 
 
 # --- real workers -------------------------------------------------------------------------------

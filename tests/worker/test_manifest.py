@@ -174,6 +174,7 @@ def test_keys_are_free_of_names(source: str, patient: str) -> None:
         keys.seen(names.file(row(source, patient), run)),
         keys.entry(names.archive(source), names.patient(patient)),
         keys.watched(names.archive(source), names.patient(patient)),
+        keys.cleared(names.archive(source), names.patient(patient)),
         keys.patient(names.patient(patient)),
     ):
         assert len(key) < 110

@@ -63,6 +63,15 @@ resource "aws_iam_role_policy" "notifications" {
   policy = templatefile("${local.policies}/notifications.json", { queue_arn = aws_sqs_queue.arrivals.arn })
 }
 
+# Only where images whose report is published are to be tagged or moved.
+resource "aws_iam_role_policy" "reported" {
+  count = var.when_reported == "keep" ? 0 : 1
+
+  name   = "reported"
+  role   = aws_iam_role.watcher.id
+  policy = templatefile("${local.policies}/${var.when_reported}-reported.json", local.places)
+}
+
 # What ECS itself needs to start a task: the image, the logs, the one secret.
 resource "aws_iam_role" "start" {
   name               = "${var.name}-start"

@@ -75,6 +75,17 @@ variable "max_workers" {
   default     = 16
 }
 
+variable "when_reported" {
+  description = "What becomes of images whose report is published: keep, tag, or move (to reported/)"
+  type        = string
+  default     = "keep"
+
+  validation {
+    condition     = contains(["keep", "tag", "move"], var.when_reported)
+    error_message = "One of keep, tag, move."
+  }
+}
+
 variable "old_versions_days" {
   description = "How long what was overwritten or deleted can be brought back; the end of what is erased on a patient's demand"
   type        = number

@@ -2,6 +2,12 @@ locals {
   archive = "s3://${aws_s3_bucket.this.id}/incoming"
   reports = "s3://${aws_s3_bucket.this.id}/reports"
 
+  when_reported = {
+    keep = []
+    tag  = ["--when-reported", "tag"]
+    move = ["--when-reported", "move", "--move-to", "s3://${aws_s3_bucket.this.id}/reported"]
+  }
+
   # Fargate's unit is a thousandth of a processor, as it counts them: 1024.
   processor = 1024
 
@@ -12,7 +18,6 @@ locals {
       cpu     = var.worker_processes * local.processor
       memory  = var.worker_memory
       count   = var.min_workers
-      health  = true
     }
     feeder = {
       command = ["feed", "--out", local.reports]
@@ -20,15 +25,16 @@ locals {
       cpu     = local.processor / 2
       memory  = 2048
       count   = 1
-      health  = true
     }
     watcher = {
-      command = ["watch", local.archive, "--out", local.reports, "--queue", aws_sqs_queue.arrivals.url]
+      command = concat(
+        ["watch", local.archive, "--out", local.reports, "--queue", aws_sqs_queue.arrivals.url],
+        local.when_reported[var.when_reported],
+      )
       role    = aws_iam_role.watcher.arn
       cpu     = local.processor / 4
       memory  = 1024
       count   = 1
-      health  = false
     }
   }
 
@@ -92,13 +98,13 @@ resource "aws_ecs_task_definition" "this" {
     secrets                = [{ name = "SCREEN_BROKER_URL", valueFrom = aws_secretsmanager_secret.broker.arn }]
     mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp" }]
 
-    healthCheck = each.value.health ? {
+    healthCheck = {
       command     = ["CMD", "screen", "health"]
       interval    = 30
       timeout     = 20
       retries     = 3
       startPeriod = 240
-    } : null
+    }
 
     linuxParameters = {
       initProcessEnabled = true
