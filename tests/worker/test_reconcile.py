@@ -89,6 +89,18 @@ def complete(
     )
 
 
+def run_for(seconds: float, laboratory: Laboratory, run: RunRecord, engine: InlineEngine) -> None:
+    """Feed a run that comes to no end, and interrupt it."""
+    until = time.monotonic() + seconds
+
+    def stop(_: Progress) -> None:
+        if time.monotonic() > until:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+
+
 QUICK = {"reconcile_seconds": 0.05}
 
 
@@ -142,14 +154,7 @@ def test_rows_lost_again_and_again_wait_no_longer_each_time(laboratory: Laborato
     laboratory.fill(1, 1)
     run = laboratory.freeze()
     engine = SieveEngine(laboratory, **QUICK)
-
-    def stop(_: Progress) -> None:
-        if time.monotonic() > until:
-            raise KeyboardInterrupt
-
-    until = time.monotonic() + 2
-    with pytest.raises(KeyboardInterrupt):
-        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    run_for(2, laboratory, run, engine)
     waits_that_double = math.log2(2 / engine.settings.reconcile_seconds)
     assert len(engine.handed) > waits_that_double + 2
 
@@ -206,14 +211,7 @@ def test_a_row_whose_worker_died_waits_once_while_there_is_no_other(
     run = laboratory.freeze()
     leave(laboratory.store, run, 0)
     engine = StandingEngine(laboratory, **QUICK)
-
-    def stop(state: Progress) -> None:
-        if time.monotonic() > until:
-            raise KeyboardInterrupt
-
-    until = time.monotonic() + 1
-    with pytest.raises(KeyboardInterrupt):
-        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    run_for(1, laboratory, run, engine)
     assert engine.handed == [0, 0]
 
 
@@ -222,14 +220,7 @@ def test_a_row_that_somebody_is_at_is_not_handed_out_again(laboratory: Laborator
     run = laboratory.freeze()
     leave(laboratory.store, run, 0, machine="elsewhere", time=int(time.time()))
     engine = OneLostEngine(laboratory, **QUICK)
-
-    def stop(state: Progress) -> None:
-        if time.monotonic() > until:
-            raise KeyboardInterrupt
-
-    until = time.monotonic() + 1
-    with pytest.raises(KeyboardInterrupt):
-        run_to_completion(laboratory.store, run, engine, settings=engine.settings, on_progress=stop)
+    run_for(1, laboratory, run, engine)
     assert engine.handed == [0]
 
 
