@@ -9,6 +9,7 @@ them. The numbers are those of a plain evaluation, up to the rounding of single 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -170,16 +171,20 @@ class _Evaluation:
     def _lay_out(
         self, sets: list[np.ndarray], wanted: Sequence[np.ndarray], steps: Sequence[int]
     ) -> None:
+        # What looks at one place alone mostly has the layout of what it looks at.
+        alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        for number in steps:
+            alike[id(sets[number]), wanted[number].tobytes()].append(number)
         numbers = {}
-        for number in steps:
-            numbers[number] = np.zeros(len(sets[number]), np.int32)
-            chosen = wanted[number]
-            numbers[number][chosen] = self._partitions.numbers_of(sets[number][chosen])
+        for first, *_ in alike.values():
+            numbers[first] = np.zeros(len(sets[first]), np.int32)
+            chosen = wanted[first]
+            numbers[first][chosen] = self._partitions.numbers_of(sets[first][chosen])
         self._partitions.close()
-        for number in steps:
-            self._layouts[number] = lay_out(
-                self._network.shape_of(number), numbers[number], wanted[number], self._partitions
-            )
+        for first, *others in alike.values():
+            shape = self._network.shape_of(first)
+            layout = lay_out(shape, numbers[first], wanted[first], self._partitions)
+            self._layouts.update(dict.fromkeys([first, *others], layout))
 
     def _table(self, number: int) -> np.ndarray:
         """All rows of a step's result, ``(rows, channels)``."""
@@ -197,7 +202,7 @@ class _Evaluation:
         """The rows of an input that belong to the rows of a step, without the first ones."""
         layout, before = self._layouts[number], self._layouts[source]
         rows = self._tables[source]
-        if np.array_equal(before.start, layout.start):
+        if before is layout or np.array_equal(before.start, layout.start):
             return rows[FIRST_ROW:]
         return rows.take(before.index(layout.place, layout.example, self._partitions.kinds), axis=0)
 

@@ -55,13 +55,21 @@ def sets_of_steps(network: LocalNetwork, samples: Samples) -> list[np.ndarray]:
     for step in network.steps:
         before = [found[number] for number in step.inputs]
         if isinstance(step.operation, Pointwise):
-            found.append(np.bitwise_or.reduce(before))
+            found.append(_union(before))
         else:
             # Nothing differs beyond the edge; OUTSIDE is the last of these.
             with_edge = np.vstack([before[0], np.zeros_like(before[0][:1])])
             places = step.operation.window.places(network.shape_of(step.inputs[0]))
             found.append(np.bitwise_or.reduce(with_edge[places], axis=1))
     return found
+
+
+def _union(sets: list[np.ndarray]) -> np.ndarray:
+    """The union place by place; one of ``sets`` itself where that is all."""
+    if len(sets) == 1:
+        return sets[0]
+    union = np.bitwise_or.reduce(sets)
+    return next((one for one in sets if np.array_equal(one, union)), union)
 
 
 def wanted_places(network: LocalNetwork, zeros: Mapping[int, np.ndarray]) -> list[np.ndarray]:

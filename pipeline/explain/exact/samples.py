@@ -165,10 +165,9 @@ class MaskedSamples:
     def sets(self) -> np.ndarray:
         """One bit per mask, where it leaves something of the image."""
         left = (self.masks != 0) & self.image.any(axis=2)
-        words = -(-self.count // WORD)
-        padded = np.zeros((words * WORD, *self.shape), bool)
-        padded[: self.count] = left
-        packed = np.packbits(np.moveaxis(padded, 0, -1), axis=-1, bitorder="little")
+        octets = np.packbits(left, axis=0, bitorder="little")
+        packed = np.zeros((*self.shape, -(-self.count // WORD) * WORD // 8), np.uint8)
+        packed[..., : len(octets)] = np.moveaxis(octets, 0, -1)
         return packed.view("<u8").astype(np.uint64)
 
     def alike(self, bits: np.ndarray) -> Alike:
