@@ -218,7 +218,7 @@ def test_threads_do_not_change_a_bit(
     many: tuple[Any, LocalNetwork, SuperpixelSamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, network, samples = many
-    monkeypatch.setattr(evaluate, "GATHERED_BYTES", 5000)
+    monkeypatch.setattr(evaluate, "HELD_BYTES", 5000)
     one, four = (scores_of(network, samples, threads) for threads in (1, 4))
     assert one.tobytes() == four.tobytes()
 

@@ -32,9 +32,9 @@ from pipeline.explain.exact.samples import Samples
 #: Bytes that the tables of two steps may take; more samples are evaluated in parts.
 TABLE_BYTES = 200 << 20
 
-#: Bytes that are gathered at a time: what a processor's caches hold. Always the same, so that the
+#: Bytes that are worked on at a time: what a processor's caches hold. Always the same, so that the
 #: same sums are made however many threads there are.
-GATHERED_BYTES = 1 << 20
+HELD_BYTES = 2 << 20
 
 
 def scores_of(network: LocalNetwork, samples: Samples, threads: int = 1) -> np.ndarray:
@@ -211,8 +211,7 @@ class _Evaluation:
         rows, before = self._tables[source], self._layouts[source]
         places = operation.window.places(before.shape)
         result = np.zeros((layout.rows, step.channels), np.float32)
-        gathered = operation.window.places_count * rows.shape[1] * rows.itemsize
-        some = max(1, GATHERED_BYTES // gathered)
+        some = max(1, HELD_BYTES // (operation.held(rows.shape[1]) * rows.itemsize))
 
         def compute(start: int) -> None:
             these = slice(start, start + some)

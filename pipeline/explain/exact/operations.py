@@ -90,6 +90,10 @@ class Windowed(Protocol):
     def window(self) -> Window:
         """Where it looks."""
 
+    def held(self, channels: int) -> int:
+        """Values that are held for each result while it is computed from so many ``channels``."""
+        ...
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """Fill ``out``, float32 ``(results, channels)``.
 
@@ -114,6 +118,10 @@ class Convolution:
         """Channels of the result."""
         return int(self.kernel.shape[1])
 
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        return self.window.places_count * channels
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``."""
         gathered = rows.take(index, axis=0, mode="clip").reshape(len(index), -1)
@@ -137,6 +145,10 @@ class Depthwise:
         """Channels of the result."""
         return int(self.kernel.shape[1] * self.kernel.shape[2])
 
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        return max(channels, self.channels)
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``, each channel by itself."""
         out[:] = self.bias
@@ -153,6 +165,10 @@ class MaxPooling:
 
     window: Window
 
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        return channels
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``."""
         out[:] = -np.inf
@@ -168,6 +184,10 @@ class AveragePooling:
 
     window: Window
 
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        return channels
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``."""
         out[:] = rows.take(index[:, 0], axis=0, mode="clip")
@@ -181,6 +201,10 @@ class Shift:
     """Rows and columns added with zeros, or cut off."""
 
     window: Window
+
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        return channels
 
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``."""

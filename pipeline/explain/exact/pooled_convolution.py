@@ -53,6 +53,12 @@ class PooledConvolution:
         """Channels of the result."""
         return int(self.kernel.shape[1])
 
+    def held(self, channels: int) -> int:
+        """As in ``Windowed``."""
+        if channels < _FEWEST_CHANNELS:
+            return max(_SEEN**2 * channels, _POOL**2 * self.channels)
+        return _SEEN**2 * max(channels, self.channels)
+
     def __call__(self, rows: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
         """As in ``Windowed``; the largest of the four before bias and ReLU, which keep order."""
         if rows.shape[1] < _FEWEST_CHANNELS:
