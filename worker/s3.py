@@ -189,7 +189,7 @@ def read(place: Place, key: str, *, most: int = -1) -> bytes | None:
     with s3_faults(place):
         try:
             where = {"Bucket": place.bucket, "Key": key}
-            return fetch(where, lambda body: body.read(None if most < 0 else most))
+            return fetch(where, (lambda body: body.read()) if most < 0 else up_to(most))
         except ClientError as error:
             if code_of(error) & ABSENT and not code_of(error) & _NO_BUCKET:
                 return None
@@ -206,6 +206,19 @@ def fetch(where: dict[str, str], take: Callable[[Any], bytes]) -> bytes:
                 raise
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
+
+
+def up_to(most: int) -> Callable[[Any], bytes]:
+    """For ``fetch``: the first ``most`` bytes of a body, in one piece of memory."""
+
+    def take(body: Any) -> bytes:
+        data: bytes = body.read(most)
+        if len(data) < most:
+            # Only reading to the end tells a body that was cut short from a whole one.
+            data += body.read()
+        return data
+
+    return take
 
 
 def _fetch_once(where: dict[str, str], take: Callable[[Any], bytes]) -> bytes:

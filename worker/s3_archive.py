@@ -15,7 +15,7 @@ from worker.archive import refuse_size, row_path
 from worker.listing import Listing, is_litter, source_of
 from worker.place import Place
 from worker.records import ManifestRow
-from worker.s3 import ABSENT, DENIED, client, code_of, fetch, options, s3_faults
+from worker.s3 import ABSENT, DENIED, client, code_of, fetch, options, s3_faults, up_to
 
 #: Id of what was written while the bucket kept no versions; another may take its place.
 _NO_VERSION = "null"
@@ -92,14 +92,8 @@ def read_object(place: Place, row: ManifestRow, *, max_bytes: int) -> bytes:
     etag, _, version = row.version.partition(" ")
     where = {"Bucket": place.bucket, "Key": key, "IfMatch": f'"{etag}"'}
 
-    def bounded(body: Any) -> bytes:
-        # In one call, so that no second copy is made; only what is too long is one byte longer.
-        data: bytes = body.read(max_bytes + 1)
-        if len(data) <= max_bytes:
-            # Only reading to the end tells a body that was cut short from a whole one.
-            data += body.read()
-        return data
-
+    # What is too long is one byte longer.
+    bounded = up_to(max_bytes + 1)
     with s3_faults(place):
         try:
             data = fetch(where, bounded)

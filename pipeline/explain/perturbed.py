@@ -9,7 +9,6 @@ from pipeline.explain.exact import (
     LocalNetwork,
     Samples,
     UnsupportedNetworkError,
-    distinct_share,
     scores_by_maps,
     scores_of,
 )
@@ -62,16 +61,20 @@ class PerturbedScores:
 
     def __call__(self, samples: Samples) -> np.ndarray:
         """Class scores of every sample, float64 ``(samples, classes)``."""
+        found = None
         if self._local is not None:
             found = scores_of(self._local, samples, self._threads)
-        elif self._first is not None and self._pays(self._first, samples):
-            found = scores_by_maps(self._first, samples, BATCH_SIZE, self._threads)
-        else:
+        elif self._first is not None:
+            found = scores_by_maps(
+                self._first,
+                samples,
+                BATCH_SIZE,
+                self._threads,
+                most_distinct=LARGEST_DISTINCT_SHARE,
+            )
+        if found is None:
             found = self._in_batches(samples)
         return found.astype(np.float64)
-
-    def _pays(self, first: LocalNetwork, samples: Samples) -> bool:
-        return distinct_share(first, samples) <= LARGEST_DISTINCT_SHARE
 
     def _in_batches(self, samples: Samples) -> np.ndarray:
         found = []

@@ -13,6 +13,8 @@ from benchmarks.rig.redis_server import find_redis_servers
 from tests.cli.conftest import screen
 from tests.deploy.compose_file import DOCKER
 from tests.s3_server import free_port
+from worker.health import Heartbeat
+from worker.machine import ProcessMark
 
 __all__ = ["screen"]
 
@@ -59,3 +61,19 @@ def laboratory_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         pytest.skip(f"{request.param} is too old for this configuration")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def beat() -> Heartbeat:
+    """What an idle worker says of itself."""
+    return Heartbeat(
+        **ProcessMark.mine().model_dump(),
+        role="worker",
+        host="lab",
+        state="idle",
+        processes=1,
+        busy=0,
+        waiting=0,
+        idle_seconds=0.0,
+        clock=0.0,
+    )

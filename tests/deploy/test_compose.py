@@ -20,7 +20,6 @@ from tests.deploy.conftest import LaboratoryRedis
 from worker.broker import check_broker
 from worker.celery_app import create_app
 from worker.health import Heartbeat
-from worker.machine import ProcessMark
 from worker.presence import Presence
 from worker.settings import Settings, load_settings
 
@@ -110,22 +109,11 @@ def test_images_are_read_only_and_reports_are_not(services: Any) -> None:
 
 
 def test_redis_starts_with_one_user_who_may_do_what_workers_do(
-    laboratory_redis: LaboratoryRedis, tmp_path: Path
+    laboratory_redis: LaboratoryRedis, beat: Heartbeat, tmp_path: Path
 ) -> None:
     settings = load_settings(broker_url=laboratory_redis.url, celery_events=True)
     assert check_broker(settings).append_only is True
     presence = Presence(settings)
-    beat = Heartbeat(
-        **ProcessMark.mine().model_dump(),
-        role="worker",
-        host="lab",
-        state="idle",
-        processes=1,
-        busy=0,
-        waiting=0,
-        idle_seconds=0.0,
-        clock=0.0,
-    )
     presence.renew(beat)
     assert presence.heartbeats() == [beat]
     app = create_app(settings)

@@ -14,7 +14,6 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from worker.health import Heartbeat
-from worker.machine import ProcessMark
 from worker.metrics import Metrics
 from worker.presence import QueueState
 
@@ -27,20 +26,9 @@ OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def exported() -> set[str]:
+def exported(beat: Heartbeat) -> set[str]:
     """Names of all series that a worker or feeder can have."""
     metrics = Metrics()
-    beat = Heartbeat(
-        **ProcessMark.mine().model_dump(),
-        role="worker",
-        host="lab",
-        state="idle",
-        processes=1,
-        busy=0,
-        waiting=0,
-        idle_seconds=0.0,
-        clock=0.0,
-    )
     metrics.watch(lambda: beat, lambda: QueueState(0, 0, 0.0))
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
     return {

@@ -11,7 +11,6 @@ import pytest
 from pipeline.explain.exact import (
     LocalNetwork,
     UnsupportedNetworkError,
-    distinct_share,
     evaluate,
     scores_by_maps,
 )
@@ -76,11 +75,12 @@ def test_little_memory_gives_the_same_scores_in_parts(
     np.testing.assert_allclose(scores_by_maps(first, samples, 10), whole, rtol=0, atol=1e-6)
 
 
-def test_the_part_that_differs_is_measured(model: Any) -> None:
+def test_maps_that_differ_too_much_are_left_to_others(model: Any) -> None:
     first = LocalNetwork.before(model, SHAPE, 3)
     samples = superpixel_samples(np.random.default_rng(1), 2, 40)
     # Two superpixels: a place sees one of them, two ways, or both, four ways, or blank ground.
-    assert 1 / 40 < distinct_share(first, samples) <= 4 / 40
+    assert scores_by_maps(first, samples, 10, most_distinct=1 / 40) is None
+    assert scores_by_maps(first, samples, 10, most_distinct=4 / 40) is not None
 
 
 def test_nothing_is_cut_where_two_maps_are_needed() -> None:

@@ -97,6 +97,15 @@ def test_a_value_is_read_whole_or_read_again(store: S3Store, faults: Faults, fau
 
 
 @pytest.mark.parametrize("fault", ["reset in the body", "body cut short"])
+def test_a_value_that_is_shorter_than_what_is_asked_for_is_read_whole(
+    store: S3Store, faults: Faults, fault: str
+) -> None:
+    store.replace("a.json", b"0123456789" * 1000)
+    faults.let(of("GET", "a.json"), fault)
+    assert s3.read(store.place, "out/store/a.json", most=20_000) == b"0123456789" * 1000
+
+
+@pytest.mark.parametrize("fault", ["reset in the body", "body cut short"])
 def test_a_value_that_never_arrives_whole_is_none(
     store: S3Store, faults: Faults, fault: str
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.explain.exact.evaluate import distinct_share, pooled_values, scores_by_maps, scores_of
+from pipeline.explain.exact.evaluate import pooled_values, scores_by_maps, scores_of
 from pipeline.explain.exact.graph import LocalNetwork
 from pipeline.explain.exact.layers import UnsupportedNetworkError
 from pipeline.explain.exact.samples import MaskedSamples, Samples, SuperpixelSamples
@@ -13,7 +13,6 @@ __all__ = [
     "Samples",
     "SuperpixelSamples",
     "UnsupportedNetworkError",
-    "distinct_share",
     "pooled_values",
     "scores_by_maps",
     "scores_of",

@@ -48,45 +48,33 @@ def pooled_values(network: LocalNetwork, samples: Samples, threads: int = 1) -> 
     Takes about TABLE_BYTES of memory. ``threads`` changes nothing but the time.
     """
     with ThreadPoolExecutor(threads) as pool:
-        parts = [evaluation.pooled() for _, evaluation in _evaluations(network, samples, pool)]
+        parts = [part.pooled() for part in _Evaluation(network, samples, pool).in_parts()]
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
 def scores_by_maps(
-    network: LocalNetwork, samples: Samples, batch: int, threads: int = 1
-) -> np.ndarray:
+    network: LocalNetwork,
+    samples: Samples,
+    batch: int,
+    threads: int = 1,
+    *,
+    most_distinct: float = 1.0,
+) -> np.ndarray | None:
     """Class scores from ``LocalNetwork.before``, float32 ``(samples, classes)``.
 
     What follows gets ``batch`` maps at a time; the last are filled up with the last sample. Takes
-    about TABLE_BYTES of memory besides.
+    about TABLE_BYTES of memory besides. None where more than this part of the maps would have to be
+    computed, 0..1.
     """
     with ThreadPoolExecutor(threads) as pool:
+        whole = _Evaluation(network, samples, pool)
+        if whole.distinct_share > most_distinct:
+            return None
         parts = [
-            np.concatenate([network.head([maps]) for maps in evaluation.maps(batch)])[: part.count]
-            for part, evaluation in _evaluations(network, samples, pool)
+            np.concatenate([network.head([maps]) for maps in part.maps(batch)])[: part.count]
+            for part in whole.in_parts()
         ]
     return np.concatenate(parts)
-
-
-def distinct_share(network: LocalNetwork, samples: Samples) -> float:
-    """Which part of the map before the first pooling has to be computed for ``samples``, 0..1."""
-    with ThreadPoolExecutor(1) as pool:
-        return _Evaluation(network, samples, pool).distinct_share
-
-
-def _evaluations(
-    network: LocalNetwork, samples: Samples, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Samples, _Evaluation]]:
-    """The samples in as many parts as the memory asks for, in order."""
-    evaluation = _Evaluation(network, samples, pool)
-    needed = evaluation.table_bytes
-    if needed <= TABLE_BYTES or samples.count == 1:
-        yield samples, evaluation
-        return
-    some = max(1, int(samples.count * TABLE_BYTES / needed))
-    for start in range(0, samples.count, some):
-        part = samples.part(start, min(start + some, samples.count))
-        yield from _evaluations(network, part, pool)
 
 
 class _Evaluation:
@@ -100,6 +88,22 @@ class _Evaluation:
         sets = sets_of_steps(network, samples)
         wanted = wanted_places(network, self._zeros_of_gates(sets))
         self._lay_out(sets, wanted, [n for n in range(len(wanted)) if n not in self._layouts])
+
+    @property
+    def count(self) -> int:
+        """Samples."""
+        return self._samples.count
+
+    def in_parts(self) -> Iterator[_Evaluation]:
+        """As many evaluations of some samples each, in order, as the memory asks for."""
+        needed = self.table_bytes
+        if needed <= TABLE_BYTES or self.count == 1:
+            yield self
+            return
+        some = max(1, int(self.count * TABLE_BYTES / needed))
+        for start in range(0, self.count, some):
+            part = self._samples.part(start, min(start + some, self.count))
+            yield from _Evaluation(self._network, part, self._pool).in_parts()
 
     @property
     def table_bytes(self) -> int:
