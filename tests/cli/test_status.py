@@ -242,13 +242,15 @@ def test_health_tells_whether_workers_do_their_work(
         assert answer["healthy"]
         assert [one["process"] for one in answer["processes"]] == [worker.pid]
         assert screen("health").stdout.startswith(f"ok  worker {worker.pid}: ")
-        # What a deaf worker leaves.
+        # What a deaf worker leaves; stopped, so that it does not write its own over it.
+        worker.send_signal(signal.SIGSTOP)
         [file] = folder.glob("*.json")
         file.write_text(json.dumps({**json.loads(file.read_text()), "state": "deaf"}))
         result = screen("health")
         assert result.exit_code == 1
         assert result.stdout.startswith(f"ILL  worker {worker.pid}: deaf")
     finally:
+        worker.send_signal(signal.SIGCONT)
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)
 
