@@ -10,18 +10,20 @@ them. The numbers are those of a plain evaluation, up to the rounding of single 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 
-from pipeline.explain.exact.graph import IMAGE, LocalNetwork, Step
+from pipeline.explain.exact.graph import IMAGE, LocalNetwork
 from pipeline.explain.exact.layout import Layout, lay_out, sets_of_steps, wanted_places
 from pipeline.explain.exact.operations import (
     FIRST_ROW,
     Convolution,
     Depthwise,
+    Operation,
     Pointwise,
     Windowed,
 )
@@ -191,44 +193,67 @@ class _Evaluation:
             self._layouts.update(dict.fromkeys([first, *others], layout))
 
     def _table(self, number: int) -> np.ndarray:
-        """All rows of a step's result, ``(rows, channels)``."""
-        layout = self._layouts[number]
-        if number == IMAGE:
-            values = self._samples.values(layout.place, layout.example)
-            return _with_first_rows(values)
-        step = self._network.steps[number - 1]
-        if isinstance(step.operation, Pointwise):
-            inputs = [self._rows_beside(source, number) for source in step.inputs]
-            return _with_first_rows(step.operation.function(inputs))
-        return self._windowed(step, step.operation, layout)
-
-    def _rows_beside(self, source: int, number: int) -> np.ndarray:
-        """The rows of an input that belong to the rows of a step, without the first ones."""
-        layout, before = self._layouts[number], self._layouts[source]
-        rows = self._tables[source]
-        if before is layout or np.array_equal(before.start, layout.start):
-            return rows[FIRST_ROW:]
-        return rows.take(before.index(layout.place, layout.example, self._partitions.kinds), axis=0)
-
-    def _windowed(self, step: Step, operation: Windowed, layout: Layout) -> np.ndarray:
-        (source,) = step.inputs
-        rows, before = self._tables[source], self._layouts[source]
-        places = operation.window.places(before.shape)
-        result = np.zeros((layout.rows, step.channels), np.float32)
-        some = max(1, HELD_BYTES // (operation.held(rows.shape[1]) * rows.itemsize))
+        """All rows of a step's result, float32 ``(rows, channels)``."""
+        result = np.zeros(
+            (self._layouts[number].rows, self._network.channels_of(number)), np.float32
+        )
+        rows = result[FIRST_ROW:]
+        fill = self._filler(number)
+        some = max(1, HELD_BYTES // (self._held(number) * result.itemsize))
 
         def compute(start: int) -> None:
             these = slice(start, start + some)
-            index = before.index(
-                places[layout.place[these]],
-                layout.example[these, None],
-                self._partitions.kinds,
-            )
-            operation(rows, index, result[FIRST_ROW:][these])
+            fill(these, rows[these])
 
-        for _ in self._pool.map(compute, range(0, len(layout.place), some)):
+        for _ in self._pool.map(compute, range(0, len(rows), some)):
             pass
         return result
+
+    def _held(self, number: int) -> int:
+        """Values that are held for each row of a step while it is computed."""
+        inputs = [self._network.channels_of(source) for source in self._sources_of(number)]
+        operation = self._operation_of(number)
+        if operation is None or isinstance(operation, Pointwise):
+            return self._network.channels_of(number) + sum(inputs)
+        return operation.held(inputs[0])
+
+    def _filler(self, number: int) -> Callable[[slice, np.ndarray], None]:
+        """What computes some rows of a step into the array it is given."""
+        layout, operation = self._layouts[number], self._operation_of(number)
+        if operation is None:
+            return partial(self._fill_image, layout)
+        if isinstance(operation, Pointwise):
+            beside = [self._rows_beside(source, layout) for source in self._sources_of(number)]
+            return partial(_fill_pointwise, operation, beside)
+        (source,) = self._sources_of(number)
+        return partial(self._fill_windowed, layout, operation, source)
+
+    def _operation_of(self, number: int) -> Operation | None:
+        """None for the image."""
+        return self._network.steps[number - 1].operation if number != IMAGE else None
+
+    def _fill_image(self, layout: Layout, these: slice, out: np.ndarray) -> None:
+        out[:] = self._samples.values(layout.place[these], layout.example[these])
+
+    def _fill_windowed(
+        self, layout: Layout, operation: Windowed, source: int, these: slice, out: np.ndarray
+    ) -> None:
+        before = self._layouts[source]
+        places = operation.window.places(before.shape)
+        place, example = places[layout.place[these]], layout.example[these, None]
+        operation(self._tables[source], before.index(place, example, self._partitions.kinds), out)
+
+    def _rows_beside(self, source: int, layout: Layout) -> Callable[[slice], np.ndarray]:
+        """From rows of a step, without the first ones, to the rows of an input that are theirs."""
+        before, rows = self._layouts[source], self._tables[source]
+        if before is layout or np.array_equal(before.start, layout.start):
+            return rows[FIRST_ROW:].__getitem__
+
+        def looked_up(these: slice) -> np.ndarray:
+            place, example = layout.place[these], layout.example[these]
+            return rows.take(before.index(place, example, self._partitions.kinds), axis=0)
+
+        return looked_up
 
     def _sums(self, number: int) -> np.ndarray:
         """Sum over all places for every sample, float32 ``(samples, channels)``.
@@ -262,8 +287,13 @@ def _selection(columns: np.ndarray, width: int) -> sparse.csr_array:
     return sparse.csr_array((ones, columns, np.arange(len(columns) + 1)), (len(columns), width))
 
 
-def _with_first_rows(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((FIRST_ROW, values.shape[1]), values.dtype), values])
+def _fill_pointwise(
+    operation: Pointwise,
+    beside: Sequence[Callable[[slice], np.ndarray]],
+    these: slice,
+    out: np.ndarray,
+) -> None:
+    out[:] = operation.function([rows(these) for rows in beside])
 
 
 def _gates(network: LocalNetwork) -> list[int]:
