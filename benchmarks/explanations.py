@@ -84,16 +84,21 @@ class Bench:
     def run(self, data: bytes) -> None:
         """Compare everything on one image."""
         from pipeline.explain.lime import ShownImage
-        from pipeline.explain.superpixels import superpixels_of
+        from pipeline.explain.superpixels import hidden_colours, superpixels_of
 
         tile = tile_of(data, self.network)
         image = self.network.input_of(tile)
         seconds, superpixels = timed(lambda: superpixels_of(image[0], self.network.preprocessing))
-        shown = ShownImage(image[0], superpixels)
+
+        def ready() -> ShownImage:
+            hidden = hidden_colours(image[0], superpixels, self.network.preprocessing)
+            return ShownImage(image[0], superpixels, hidden)
+
+        shown = ready()
         number = int(self.network.probabilities(image)[0].argmax())
         if not self.lime_batch:
             self._warm_up(shown, number)
-        ours, weights = timed(lambda: self._our_lime(shown, number))
+        ours, weights = timed(lambda: self._our_lime(ready(), number))
         theirs, expected = timed(lambda: self._their_lime(shown, number, self.lime_batch))
         difference = float(np.abs(weights - expected).max())
         self.rows["lime"].add(ours, theirs, difference)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import bundle_option, json_option
+from cli.options import bundle_option, json_option, lime_options, reference_images_option
 from cli.output import print_json
 
 if TYPE_CHECKING:
     from pipeline.analyse import Analyser, Analysis
     from pipeline.results import Box, Explanations, ImageAnalysis
+    from pipeline.types import Rectangle
 
 #: Longest side of a picture.
 PICTURE_SIDE = 900
@@ -39,17 +40,18 @@ MAP = {"latent_map": "the image among all references, joined to the most similar
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the pictures; default: ./explanations/ and the name of the image.",
 )
-@click.option(
-    "--samples",
-    default=4000,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Perturbed images LIME is fitted to.",
-)
+@lime_options
+@reference_images_option
 @click.option("--show", is_flag=True, help="Open the pictures.")
 @json_option
 def explain(
-    image: Path, bundle: Path | None, out: Path | None, samples: int, show: bool, as_json: bool
+    image: Path,
+    bundle: Path | None,
+    out: Path | None,
+    lime: dict[str, Any],
+    reference_images: Path | None,
+    show: bool,
+    as_json: bool,
 ) -> None:
     """Explain what the model says of one image.
 
@@ -59,12 +61,12 @@ def explain(
     from pipeline.bundle import find_bundle
     from pipeline.errors import ConfigurationError
     from pipeline.explain.pictures import laid_over
-    from pipeline.results import AnalysisOptions
+    from pipeline.results import DISCLAIMER, AnalysisOptions
     from pipeline.threads import one_thread
     from worker.settings import load_settings
 
     chosen = find_bundle(bundle or load_settings().bundle)
-    analyser = open_analyser(str(chosen), AnalysisOptions(explain="all", lime_samples=samples))
+    analyser = open_analyser(str(chosen), AnalysisOptions(explain="all", **lime))
     with one_thread():
         analysis = _analysed(analyser, image)
     result, explanations = analysis.result, analysis.result.explanations
@@ -78,6 +80,10 @@ def explain(
         name: laid_over(analysis.pictures["tile"], analysis.pictures[name], size) for name in LAYERS
     }
     drawn |= {name: analysis.pictures[name] for name in MAP if name in analysis.pictures}
+    likenesses = {}
+    if reference_images is not None:
+        likenesses = _likenesses(analyser, analysis, reference_images, size)
+        drawn |= {name: picture for name, (_, picture) in likenesses.items()}
     written = []
     for name, picture in drawn.items():
         path = out / f"{name}.png"
@@ -87,7 +93,18 @@ def explain(
         answer = result.model_dump(mode="json")
         print_json({**answer, "pictures": [str(path) for path in written]})
     else:
-        _say(result, explanations, written)
+        meanings = LAYERS | MAP
+        meanings |= {
+            name: f"Metric-Grad-CAM: the image, and the reference {identity}"
+            for name, (identity, _) in likenesses.items()
+        }
+        _say(result, explanations)
+        for path in written:
+            click.echo(f"{path}  {meanings[path.stem]}")
+        if reference_images is not None and len(likenesses) < len(explanations.similarity):
+            missing = len(explanations.similarity) - len(likenesses)
+            click.echo(f"Note: {missing} of its references are not in {reference_images}", err=True)
+        click.echo(DISCLAIMER)
     if show:
         for path in written:
             click.launch(str(path))
@@ -104,15 +121,42 @@ def _analysed(analyser: Analyser, image: Path) -> Analysis:
         raise BadInputError(error.reason, f"{image}: {error}") from error
 
 
-def _picture_size(box: Box) -> tuple[int, int]:
+def _picture_size(box: Box | Rectangle) -> tuple[int, int]:
     scale = PICTURE_SIDE / max(box.width, box.height)
     return max(1, round(box.width * scale)), max(1, round(box.height * scale))
 
 
-def _say(result: ImageAnalysis, explanations: Explanations, written: list[Path]) -> None:
+def _likenesses(
+    analyser: Analyser, analysis: Analysis, folder: Path, size: tuple[int, int]
+) -> dict[str, tuple[str, bytes]]:
+    """For each of the nearest references that is at hand its id, and a picture of both sides."""
+    from pipeline.explain.maps import of_grey_png
+    from pipeline.explain.pictures import LAYER_SCALE, beside, draw_cam, laid_over
+    from pipeline.reference_images import reference_images_in
+    from pipeline.threads import one_thread
+
+    explanations, image_of = analysis.result.explanations, reference_images_in(folder)
+    found = {}
+    for number, side in enumerate(explanations.similarity if explanations else [], start=1):
+        reference = image_of(side.id)
+        if reference is None:
+            continue
+        with one_thread():
+            other = analyser.likeness(analysis.embedding, reference)
+        ours = draw_cam(of_grey_png(side.map) / 255, max(size) // LAYER_SCALE)
+        found[f"similarity_{number}"] = (
+            side.id,
+            beside(
+                laid_over(analysis.pictures["tile"], ours, size),
+                laid_over(other.tile, other.layer, _picture_size(other.box)),
+            ),
+        )
+    return found
+
+
+def _say(result: ImageAnalysis, explanations: Explanations) -> None:
     from pipeline.labels import DISPLAY_NAMES
     from pipeline.report.words import reason_in_words
-    from pipeline.results import DISCLAIMER
 
     lime, confidence = explanations.lime, result.confidence
     if result.label and result.probabilities and confidence:
@@ -134,9 +178,6 @@ def _say(result: ImageAnalysis, explanations: Explanations, written: list[Path])
     if lime.malignancy and not lime.malignancy.top_regions:
         click.echo("No region argues for malignancy.")
     click.echo(f"Grad-CAM and Score-CAM: structural similarity {explanations.mr_ssim:.3f}\n")
-    for path in written:
-        click.echo(f"{path}  {(LAYERS | MAP)[path.stem]}")
-    click.echo(DISCLAIMER)
 
 
 def _share(share: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,56 @@ def reference_images_option(function: Any) -> Any:
         help="Folder of the images the model was trained on: the pages then show the most similar "
         "ones.",
     )(function)
+
+
+def explain_option(function: Any) -> Any:
+    """``--explain``."""
+    return click.option(
+        "--explain",
+        type=click.Choice(["all", "flagged", "none"]),
+        default="all",
+        show_default=True,
+        help="Which images to explain (LIME, Grad-CAM): all, those with a low confidence flag, "
+        "none.",
+    )(function)
+
+
+def lime_options(function: Any) -> Any:
+    """``--lime-samples`` and what else LIME depends on.
+
+    The command gets them as ``lime``, by the names they have among the options of an analysis.
+    """
+
+    @wraps(function)
+    def gathered(*arguments: Any, **options: Any) -> Any:
+        lime = {name: options.pop(name) for name in list(options) if name.startswith("lime_")}
+        return function(*arguments, lime=lime, **options)
+
+    for option in (
+        click.option(
+            "--lime-hidden",
+            type=click.Choice(["mean", "black", "grey", "white"]),
+            default="mean",
+            show_default=True,
+            help="What a region shows that is switched off: its mean colour, or one for all.",
+        ),
+        click.option(
+            "--lime-superpixels",
+            type=click.Choice(["quickshift", "slic"]),
+            default="quickshift",
+            show_default=True,
+            help="How LIME cuts an image into regions.",
+        ),
+        click.option(
+            "--lime-samples",
+            default=4000,
+            show_default=True,
+            type=click.IntRange(min=1),
+            help="Perturbed images LIME is fitted to.",
+        ),
+    ):
+        gathered = option(gathered)
+    return gathered
 
 
 def pseudonymise_option(function: Any) -> Any:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import PlaceType, pseudonymise_option, work_options
+from cli.options import (
+    PlaceType,
+    explain_option,
+    lime_options,
+    pseudonymise_option,
+    work_options,
+)
 from cli.output import print_json
 from worker.place import Place
 
@@ -43,13 +49,8 @@ Exit status: 0 everything done, 1 could not work, 3 some images failed.
     help="Regular expression that matches the whole path of every image below the archive's root; "
     "its group (?P<patient>...) is the patient.",
 )
-@click.option(
-    "--explain",
-    type=click.Choice(["all", "flagged", "none"]),
-    default="all",
-    show_default=True,
-    help="Which images to explain (LIME, Grad-CAM): all, those with a low confidence flag, none.",
-)
+@explain_option
+@lime_options
 @click.option(
     "--priority",
     type=click.Choice(["high", "normal", "low"]),
@@ -72,6 +73,7 @@ def submit(
     patients: Path | None,
     patient_pattern: str | None,
     explain: str,
+    lime: dict[str, Any],
     priority: Priority,
     no_wait: bool,
     pseudonymise: bool,
@@ -113,7 +115,7 @@ def submit(
         root=planned.root.as_uri(),
         bundle=str(directory),
         model=model,
-        options=AnalysisOptions.model_validate({"explain": explain}),
+        options=AnalysisOptions.model_validate({"explain": explain, **lime}),
         ignored=planned.ignored,
         latent_map=read_latent_map(directory),
         pseudonymise=pseudonymise,

@@ -6,12 +6,15 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cli.options import (
     PlaceType,
     bundle_option,
+    explain_option,
+    lime_options,
     log_format_option,
     log_level_option,
     out_option,
@@ -37,13 +40,8 @@ Examples:
     help="As for `screen submit`.",
 )
 @click.option("--patient-pattern", metavar="RE", help="As for `screen submit`.")
-@click.option(
-    "--explain",
-    type=click.Choice(["all", "flagged", "none"]),
-    default="all",
-    show_default=True,
-    help="Which images to explain.",
-)
+@explain_option
+@lime_options
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),
@@ -98,6 +96,7 @@ def watch(
     patients: Path | None,
     patient_pattern: str | None,
     explain: str,
+    lime: dict[str, Any],
     every: float,
     still: float,
     quiet: float,
@@ -139,7 +138,7 @@ def watch(
         store,
         model=read_model_record(directory),
         bundle=str(directory),
-        options=AnalysisOptions.model_validate({"explain": explain}),
+        options=AnalysisOptions.model_validate({"explain": explain, **lime}),
         waits=Waits(still, quiet),
         latent_map=read_latent_map(directory),
         pseudonymise=pseudonymise,

@@ -11,7 +11,7 @@ from pipeline.bundle import Bundle, load_bundle
 from pipeline.classify import Network, classify
 from pipeline.confidence import judge, tempered
 from pipeline.decode import decode
-from pipeline.explain import Explainer, doubted
+from pipeline.explain import Explainer, Likeness, doubted
 from pipeline.explain.pictures import draw_field
 from pipeline.geometry import fit_field
 from pipeline.labels import LABELS
@@ -64,7 +64,7 @@ class Analyser:
     @cached_property
     def _explain(self) -> Explainer:
         # Taking the network apart is left to the first image that is explained.
-        return Explainer(self._network, samples=self._options.lime_samples, threads=self._threads)
+        return Explainer(self._network, self._options, threads=self._threads)
 
     @cached_property
     def _map_picture(self) -> MapPicture | None:
@@ -121,6 +121,19 @@ class Analyser:
             explanations=explanations,
         )
         return Analysis(result, pictures, scores.embedding)
+
+    def likeness(self, embedding: np.ndarray, reference: bytes) -> Likeness:
+        """What in a reference makes it similar to an image that was judged.
+
+        ``embedding``: the image's, float64 ``(dimensions,)``. ``reference``: bytes of a file.
+        """
+        image = decode(reference)
+        geometry = fit_field(
+            image, segment(image.pixels), self._bundle.record.preprocessing.tile_size
+        )
+        tile = geometry.tiles[classify(geometry, self._network).decisive_tile]
+        (slope,) = self._bundle.references.slopes_towards(embedding[None])
+        return self._explain.likeness(tile, slope)
 
     def _position(self, neighbours: Neighbours) -> MapPosition | None:
         found = self._bundle.latent_map

@@ -119,7 +119,11 @@ class References:
 
         The similarity is the scalar product of both, scaled so that the references span 0 to 1.
         """
-        return self.normalise(self.embeddings[self.rows(ids)]) / self._extent  # type: ignore[attr-defined]
+        return self.slopes_towards(self.embeddings[self.rows(ids)])
+
+    def slopes_towards(self, embeddings: np.ndarray) -> np.ndarray:
+        """The same for any ``embeddings`` ``(n, dimensions)``."""
+        return self.normalise(embeddings) / self._extent  # type: ignore[attr-defined]
 
     def rows(self, ids: Sequence[str]) -> list[int]:
         """Where references are stored, by name."""

@@ -308,11 +308,19 @@ class ModelRecord(Record):
     tested: str = Field(description="one sentence: on what the model was tested, with the figure")
 
 
+#: How LIME cuts an image into regions, and what a region shows that is switched off: its mean
+#: colour, or one colour for all.
+Superpixels = Literal["quickshift", "slic"]
+Hidden = Literal["mean", "black", "grey", "white"]
+
+
 class AnalysisOptions(Record):
     """Choices that change a result; part of every result's key."""
 
     explain: Literal["all", "flagged", "none"] = "all"
     lime_samples: int = 4000
+    lime_superpixels: Superpixels = "quickshift"
+    lime_hidden: Hidden = "mean"
 
 
 class PatientReport(Record):

@@ -7,7 +7,7 @@ written again at any time and comes out the same. Every file appears whole or no
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -21,6 +21,7 @@ from pipeline.canonical import canonical_bytes
 from pipeline.errors import NamingError, RetryableError
 from pipeline.latent_map import LatentMap
 from pipeline.latent_picture import MapPicture, PlacedImage
+from pipeline.reference_images import ReferenceImages, reference_images_in
 from pipeline.report import (
     MAP_NAME,
     IndexEntry,
@@ -60,9 +61,6 @@ _SOFTWARE = (
 #: Picture of a field that every readable image has; the others are named by its explanations.
 _FIELD = "field"
 
-_REFERENCE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp")
-
-
 #: The overview of all patients, for people and for programs.
 INDEX_NAME, SUMMARY_NAME = "index.html", "summary.csv"
 
@@ -89,6 +87,7 @@ def write_reports(
     """
     publisher = open_publisher(out)
     software = software_versions()
+    references = None if reference_images is None else reference_images_in(reference_images)
     shown = shown_names(store, pseudonymise=run.pseudonymise)
     entries: list[IndexEntry] = []
     placed: list[PlacedImage] = []
@@ -113,7 +112,7 @@ def write_reports(
         if len(images) < len(finished):
             continue
         report = _report(shown.patient(patient), images, run, software)
-        _write_patient(store, publisher, report, images, _references(reference_images))
+        _write_patient(store, publisher, report, images, references)
         entry = index_entry(report)
         if run.partial:
             store.replace(_entry_key(store, run, patient), canonical_bytes(entry))
@@ -243,7 +242,7 @@ def _write_patient(
     publisher: Publisher,
     report: PatientReport,
     images: list[_Image],
-    references: Callable[[str], bytes | None] | None,
+    references: ReferenceImages | None,
 ) -> None:
     folder = f"patients/{patient_directory(report.patient)}"
     folders = {image.result.source: image.folder for image in images}
@@ -304,22 +303,6 @@ def _picture_names(image: ImageResult) -> Iterator[str]:
         yield _FIELD
         if image.explanations is not None:
             yield from image.explanations.pictures
-
-
-def _references(folder: Path | None) -> Callable[[str], bytes | None] | None:
-    """Reference pictures by id, from a folder; an id never leads out of it."""
-    if folder is None:
-        return None
-    top = folder.resolve()
-
-    def read(identity: str) -> bytes | None:
-        for suffix in _REFERENCE_SUFFIXES:
-            path = (top / f"{identity}{suffix}").resolve()
-            if path.is_relative_to(top) and path.is_file():
-                return path.read_bytes()
-        return None
-
-    return read
 
 
 def _summary(store: Store, run: RunRecord, software: dict[str, str]) -> RunSummary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.explain.explainer import Explainer
+from pipeline.explain.explainer import Explainer, Likeness
 from pipeline.explain.relevance import doubted
 
-__all__ = ["Explainer", "doubted"]
+__all__ = ["Explainer", "Likeness", "doubted"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -15,18 +16,25 @@ from pipeline.explain.perturbed import PerturbedScores
 from pipeline.explain.pictures import draw_cam, draw_tile, draw_top_regions, draw_weights
 from pipeline.explain.relevance import deletion_and_insertion, order_of, share_inside
 from pipeline.explain.score_cam import score_cam
-from pipeline.explain.superpixels import superpixels_of
 from pipeline.labels import LABELS, Label
-from pipeline.results import CamExplanation, Explanations, SimilarityMap
-from pipeline.types import ClassScores, FieldGeometry, FieldTile
+from pipeline.results import AnalysisOptions, CamExplanation, Explanations, SimilarityMap
+from pipeline.types import ClassScores, FieldGeometry, FieldTile, Rectangle
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """A tile of a reference, and over it what makes the reference similar; PNG files."""
+
+    box: Rectangle
+    tile: bytes
+    layer: bytes
 
 
 class Explainer:
     """Explains what a network says, image by image."""
 
-    def __init__(self, network: Network, *, samples: int, threads: int = 1) -> None:
-        self._network = network
-        self._samples = samples
+    def __init__(self, network: Network, options: AnalysisOptions, *, threads: int = 1) -> None:
+        self._network, self._options = network, options
         self._scores_of = PerturbedScores(network, threads=threads)
 
     def __call__(
@@ -44,9 +52,15 @@ class Explainer:
         """
         tile, label = geometry.tiles[scores.decisive_tile], scores.label
         image = self._network.input_of(tile)
-        shown = ShownImage(image[0], superpixels_of(image[0], self._network.preprocessing))
+        options = self._options
+        shown = ShownImage.of(
+            image[0],
+            self._network.preprocessing,
+            options.lime_superpixels,
+            options.lime_hidden,
+        )
         lime = explain_with_lime(
-            tile, shown, label, self._scores_of, samples=self._samples, seed=seed
+            tile, shown, label, self._scores_of, samples=options.lime_samples, seed=seed
         )
         features, gradients = self._network.feature_gradients(image, LABELS.index(label))
         grad = grad_cam(features, gradients)
@@ -82,6 +96,18 @@ class Explainer:
             pictures=sorted(pictures),
         )
         return explanations, pictures
+
+    def likeness(self, tile: FieldTile, slope: np.ndarray) -> Likeness:
+        """The other side of a similarity map: what in a reference makes it similar to an image.
+
+        ``tile``: the reference's. ``slope``: how the similarity changes with its embedding,
+        ``(dimensions,)``.
+        """
+        image = self._network.input_of(tile)
+        features, _ = self._network.feature_gradients(image, 0)
+        (gradients,) = self._network.similarity_gradients(image, slope[None])
+        layer = draw_cam(grad_cam(features, gradients), len(image[0]))
+        return Likeness(tile.box, draw_tile(tile), layer)
 
 
 def _record(

@@ -1,8 +1,9 @@
 """LIME for images (Ribeiro, Singh, Guestrin 2016), as its reference package defines it.
 
-Superpixels by quickshift, samples of superpixels switched on and off (off: its mean colour), cosine
-distance to the unperturbed image, exponential kernel of width 0.25, weighted ridge regression. The
-five superpixels that speak most for the label are the explanation shown by Thiriveedhi et al. 2025.
+Superpixels by quickshift or SLIC, samples of superpixels switched on and off (off: their mean
+colour, or a fixed one), cosine distance to the unperturbed image, exponential kernel of width 0.25,
+weighted ridge regression. The five superpixels that speak most for the label are the explanation
+shown by Thiriveedhi et al. 2025.
 Samples cost little here, so that four times the usual thousand are drawn; how far explanations of
 a thousand each would agree is reported with them.
 """
@@ -19,10 +20,11 @@ from pipeline.explain.exact import SuperpixelSamples
 from pipeline.explain.maps import enlarged, grey_png
 from pipeline.explain.perturbed import PerturbedScores
 from pipeline.explain.relevance import share_inside
-from pipeline.explain.superpixels import hidden_colours
+from pipeline.explain.superpixels import hidden_colours, superpixels_of
 from pipeline.explain.surrogate import Surrogate, fit_surrogates
 from pipeline.labels import LABELS, Label
-from pipeline.results import Box, LimeExplanation, Region
+from pipeline.preprocess import Preprocessing
+from pipeline.results import Box, Hidden, LimeExplanation, Region, Superpixels
 from pipeline.results import Surrogate as SurrogateRecord
 from pipeline.types import FieldTile
 
@@ -36,19 +38,31 @@ _BENIGN = LABELS.index("benign")
 
 @dataclass(frozen=True, eq=False)
 class ShownImage:
-    """A network input, float32 ``(size, size, 3)``, and its superpixels, int ``(size, size)``."""
+    """A network input that superpixels are switched off in.
+
+    ``image``, ``hidden``: float32 ``(size, size, 3)``, with all of them on and off.
+    ``superpixels``: int ``(size, size)``, from 0.
+    """
 
     image: np.ndarray
     superpixels: np.ndarray
+    hidden: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        image: np.ndarray,
+        preprocessing: Preprocessing,
+        method: Superpixels = "quickshift",
+        hidden: Hidden = "mean",
+    ) -> ShownImage:
+        """Cut a network input into superpixels."""
+        superpixels = superpixels_of(image, preprocessing, method)
+        return cls(image, superpixels, hidden_colours(image, superpixels, preprocessing, hidden))
 
     def samples(self, patterns: np.ndarray) -> SuperpixelSamples:
         """The image with superpixels switched off; bool ``(samples, superpixels)``."""
         return SuperpixelSamples(self.image, self.hidden, self.superpixels, patterns)
-
-    @cached_property
-    def hidden(self) -> np.ndarray:
-        """The image with every superpixel switched off, like ``image``."""
-        return hidden_colours(self.image, self.superpixels)
 
     @cached_property
     def idle(self) -> np.ndarray:

@@ -24,6 +24,9 @@ FIELD_SIDE = 544
 #: Pixels of a layer per pixel of the network input.
 LAYER_SCALE = 2
 
+#: White between two pictures side by side, in pixels.
+GAP = 12
+
 #: Levels of a heat map that a layer tells apart.
 LEVELS = 64
 
@@ -92,6 +95,19 @@ def laid_over(tile: bytes, layer: bytes, size: tuple[int, int]) -> bytes:
         over = above.convert("RGBA").resize(size, Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     Image.alpha_composite(ground, over).convert("RGB").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def beside(first: bytes, second: bytes) -> bytes:
+    """Two PNG files in one, side by side, the second as high as the first."""
+    with Image.open(io.BytesIO(first)) as left, Image.open(io.BytesIO(second)) as right:
+        width = max(1, round(right.width * left.height / right.height))
+        both = Image.new("RGB", (left.width + GAP + width, left.height), "white")
+        both.paste(left.convert("RGB"))
+        scaled = right.convert("RGB").resize((width, left.height), Image.Resampling.BILINEAR)
+        both.paste(scaled, (left.width + GAP, 0))
+    buffer = io.BytesIO()
+    both.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.report.aggregate import build_report
 from pipeline.report.index import MAP_NAME, IndexEntry, RunSummary, index_entry, index_page
 from pipeline.report.names import case_conflicts, patient_directory
-from pipeline.report.page import PictureSource, ReferenceImages, report_page
+from pipeline.report.page import PictureSource, report_page
 from pipeline.report.schema import report_schema
 from pipeline.report.summary import summary_csv
 
@@ -13,7 +13,6 @@ __all__ = [
     "MAP_NAME",
     "IndexEntry",
     "PictureSource",
-    "ReferenceImages",
     "RunSummary",
     "build_report",
     "case_conflicts",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.labels import LABELS, MALIGNANT_LABELS
+from pipeline.reference_images import ReferenceImages
 from pipeline.report.names import visible
 from pipeline.report.render import data_uri, render
 from pipeline.report.words import (
@@ -21,8 +22,6 @@ from pipeline.results import Box, Cell, ImageResult, PatientReport
 
 #: Stored PNG of a picture (``field``, ``tile``, ``weights`` ...) of the image with that source.
 PictureSource = Callable[[str, str], bytes | None]
-#: Picture of a reference image by its id, as PNG, JPEG or BMP.
-ReferenceImages = Callable[[str], bytes | None]
 
 #: Images that are named for a first look.
 FIRST_LOOKS = 6

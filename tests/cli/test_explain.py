@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cli.explain import LAYERS, MAP
+from pipeline.explain.pictures import GAP
 from pipeline.samples import write_samples
 
 
@@ -30,7 +32,7 @@ def screen(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_an_image_is_explained_with_a_picture_for_each_explanation(
     image: Path, tmp_path: Path
 ) -> None:
-    result = screen(image, "--out", tmp_path / "why", "--samples", 200)
+    result = screen(image, "--out", tmp_path / "why", "--lime-samples", 200)
     assert result.returncode == 0, result.stderr
     assert "oneDNN" not in result.stderr
     for words in ("LIME: 200 samples", "Score-CAM", "not a diagnosis"):
@@ -43,11 +45,34 @@ def test_an_image_is_explained_with_a_picture_for_each_explanation(
 
 
 def test_json_names_the_pictures(image: Path, tmp_path: Path) -> None:
-    result = screen(image, "--out", tmp_path / "why", "--samples", 200, "--json")
+    options = ("--lime-samples", 200, "--lime-superpixels", "slic", "--lime-hidden", "black")
+    result = screen(image, "--out", tmp_path / "why", *options, "--json")
     answer = json.loads(result.stdout)
     assert answer["explanations"]["lime"]["samples"] == 200
     assert [Path(path).stem for path in answer["pictures"]] == [*LAYERS, *MAP]
     assert len(answer["map_position"]["neighbours"]) == 5
+
+
+def test_references_at_hand_show_what_makes_them_similar(image: Path, tmp_path: Path) -> None:
+    plain = screen(image, "--out", tmp_path / "first", "--lime-samples", 50, "--json")
+    nearest = [one["id"] for one in json.loads(plain.stdout)["explanations"]["similarity"]]
+    pictures = tmp_path / "references"
+    file = pictures / f"{nearest[0]}.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(image.read_bytes())
+    options = ("--lime-samples", 50, "--reference-images", pictures)
+    result = screen(image, "--out", tmp_path / "why", *options)
+    assert result.returncode == 0, result.stderr
+    assert f"Metric-Grad-CAM: the image, and the reference {nearest[0]}" in result.stdout
+    assert f"Note: {len(nearest) - 1} of its references are not in" in result.stderr
+    with Image.open(tmp_path / "why" / "similarity_1.png") as both:
+        # The image itself stands in for the reference: both sides show the same field.
+        side = (both.width - GAP) // 2
+        left, right = (
+            np.asarray(both.convert("L").crop((start, 0, start + side, both.height)), float)
+            for start in (0, side + GAP)
+        )
+    assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.8
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:

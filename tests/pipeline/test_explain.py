@@ -28,12 +28,12 @@ from pipeline.explain.pictures import (
 )
 from pipeline.explain.relevance import deletion_and_insertion, order_of, share_inside
 from pipeline.explain.score_cam import score_cam
-from pipeline.explain.superpixels import hidden_colours, superpixels_of
+from pipeline.explain.superpixels import hidden_colours
 from pipeline.explain.surrogate import fit_surrogates
 from pipeline.labels import LABELS
 from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing
-from pipeline.results import Confidence
+from pipeline.results import AnalysisOptions, Confidence
 from pipeline.types import ClassScores, FieldGeometry, FieldTile, Rectangle
 
 SIZE = 48
@@ -79,7 +79,7 @@ def tile() -> FieldTile:
 @pytest.fixture(scope="module")
 def shown(network, tile) -> ShownImage:
     image = network.input_of(tile)[0]
-    return ShownImage(image, superpixels_of(image, network.preprocessing))
+    return ShownImage.of(image, network.preprocessing)
 
 
 def lime(network, tile, shown, *, label="pre_b", samples=100, seed=5):
@@ -110,6 +110,41 @@ def test_lime_says_what_the_reference_package_says(network, tile, shown):
     assert ours.fit == pytest.approx(theirs.score, abs=1e-6)
     assert ours.intercept == pytest.approx(theirs.intercept[2], abs=1e-6)
     assert ours.malignancy.intercept == pytest.approx(1 - theirs.intercept[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(("hidden", "colour"), [("mean", None), ("black", 0.0), ("white", 1.0)])
+def test_slic_and_fixed_colours_are_those_of_the_reference_package(network, tile, hidden, colour):
+    from lime.lime_image import LimeImageExplainer
+    from lime.wrappers.scikit_image import SegmentationAlgorithm
+
+    image = network.input_of(tile)[0]
+    shown = ShownImage.of(image, network.preprocessing, "slic", hidden)
+    theirs = LimeImageExplainer(random_state=np.random.RandomState(11)).explain_instance(
+        image,
+        lambda batch: network.probabilities(np.stack(batch)),
+        labels=(2,),
+        top_labels=None,
+        hide_color=colour,
+        num_samples=120,
+        segmentation_fn=SegmentationAlgorithm("slic", start_label=0),
+        random_seed=11,
+    )
+    np.testing.assert_array_equal(shown.superpixels, theirs.segments)
+    expected = dict(theirs.local_exp[2])
+    weights = [expected[number] for number in range(len(expected))]
+    ours = lime(network, tile, shown, samples=120, seed=11)
+    np.testing.assert_allclose(ours.weights, weights, atol=1e-6)
+
+
+def test_a_fixed_colour_leaves_the_ground_of_white_cells_blank():
+    cells_alone = Preprocessing(input_size=SIZE, tile_size=SIZE, view="white_cells")
+    image = np.zeros((SIZE, SIZE, 3), np.float32)
+    image[10:20, 10:20] = 0.7
+    shown = ShownImage.of(image, cells_alone, "slic", "grey")
+    blank = ~image.any(axis=2)
+    assert not shown.hidden[blank].any()
+    assert (shown.hidden[~blank] == 0.5).all()
+    assert not set(np.unique(shown.superpixels[blank])) & set(np.unique(shown.superpixels[~blank]))
 
 
 def test_patches_are_shared_and_change_nothing(network, shown):
@@ -167,7 +202,8 @@ def test_what_changes_nothing_has_no_weight(network, tile, shown):
     image[half] = 0.0
     superpixels = np.where(half[:, None], 0, shown.superpixels + 1)
     superpixels = np.unique(superpixels, return_inverse=True)[1].reshape(SIZE, SIZE)
-    found = lime(network, tile, ShownImage(image, superpixels))
+    hidden = hidden_colours(image, superpixels, network.preprocessing)
+    found = lime(network, tile, ShownImage(image, superpixels, hidden))
     assert found.weights[0] == 0
     assert found.malignancy.weights[0] == 0
     assert 0 not in [region.number for region in found.top_regions]
@@ -190,7 +226,7 @@ def test_stability_is_what_other_seeds_have_in_common(network, tile, shown):
 
 def test_one_superpixel_is_explained_without_error(network):
     blank = np.zeros((SIZE, SIZE, 3), np.float32)
-    shown = ShownImage(blank, np.zeros((SIZE, SIZE), int))
+    shown = ShownImage(blank, np.zeros((SIZE, SIZE), int), blank)
     pixels, nothing = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE), bool)
     tile = FieldTile(pixels, Rectangle(0, 0, SIZE, SIZE), nothing, nothing, 0)
     found = lime(network, tile, shown)
@@ -283,13 +319,12 @@ def test_deletion_and_insertion_hide_and_show_in_the_given_order(network, shown)
     scores_of = PerturbedScores(network)
     order = np.random.default_rng(0).permutation(shown.count)
     found = deletion_and_insertion(shown, [order, order[::-1]], "pro_b", scores_of)
-    hidden = hidden_colours(shown.image, shown.superpixels)
     curves = {"deletion": [], "insertion": []}
     for done in range(shown.count + 1):
         first = np.isin(shown.superpixels, order[:done])[..., None]
         for name, image in (
-            ("deletion", np.where(first, hidden, shown.image)),
-            ("insertion", np.where(first, shown.image, hidden)),
+            ("deletion", np.where(first, shown.hidden, shown.image)),
+            ("insertion", np.where(first, shown.image, shown.hidden)),
         ):
             curves[name].append(network.probabilities(image[None])[0, LABELS.index("pro_b")])
     for name, values in curves.items():
@@ -309,7 +344,7 @@ def explained(network, tile):
     probabilities = network.probabilities(tile.pixels[None] / np.float32(255)).astype(np.float64)
     scores = ClassScores("pre_b", probabilities[0], np.zeros(8, np.float32), probabilities, 0)
     similar = {"a.jpg": np.ones(8), "b.jpg": np.zeros(8)}
-    return Explainer(network, samples=60)(scores, geometry, similar, 1)
+    return Explainer(network, AnalysisOptions(lime_samples=60))(scores, geometry, similar, 1)
 
 
 def test_an_explanation_carries_numbers_and_readable_pictures(explained):
