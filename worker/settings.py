@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         description="images that are processed at once on this machine; default: its processors",
     )
     window: PositiveInt = Field(
-        default=1024, description="images handed out and not yet finished, at most"
+        default=2048, description="images handed out and not yet finished, at most"
     )
     megabytes_per_second: PositiveFloat | None = Field(
         default=None,

@@ -5,7 +5,8 @@
 ``feeding``   planning and handing out, with workers that take no time;
 ``million``   memory of feeder and Redis, and the scan of a resumed run, with a million rows;
 ``workers``   two hundred workers whose images take 0.4 s;
-``slots``     real images (``DATA``): a plain loop, one process, two, Celery with two.
+``slots``     real images (``DATA``): a plain loop, one process, two, Celery with two;
+``explained`` the same with every explanation.
 
 Prints a table and writes JSON. A part that is measured anew replaces its entry in ``--out``.
 """
@@ -16,6 +17,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ PARTS: dict[str, Part] = {
     "feeding": measure_feeding,
     "million": measure_million,
     "workers": measure_workers,
-    "slots": measure_slots,
+    "slots": partial(measure_slots, explain="none"),
+    "explained": partial(measure_slots, explain="all"),
 }
 
 
@@ -40,7 +43,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for archives and stores")
-    parser.add_argument("--data", type=Path, help="real images, for `slots`")
+    parser.add_argument("--data", type=Path, help="real images, for `slots` and `explained`")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--images", type=int, help="images of a part, instead of its own number")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.json"))

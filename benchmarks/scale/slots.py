@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
 from pipeline.bundle import default_bundle, read_model_record
@@ -35,7 +36,8 @@ from pathlib import Path
 from pipeline.analyse import open_analyser
 from pipeline.bundle import default_bundle
 from pipeline.results import AnalysisOptions
-analyse = open_analyser(str(default_bundle()), AnalysisOptions(explain="none"))
+options = AnalysisOptions.model_validate({"explain": sys.argv[1]})
+analyse = open_analyser(str(default_bundle()), options)
 paths = [Path(line) for line in sys.stdin.read().splitlines()]
 for path in paths[:4]:
     analyse(path.read_bytes())
@@ -49,7 +51,9 @@ print(time.monotonic() - started, flush=True)
 """
 
 
-def measure_slots(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure_slots(
+    folder: Path, arguments: argparse.Namespace, explain: Literal["all", "none"]
+) -> dict[str, Any]:
     """Seconds without start-up, medians of rounds in which each way has its turn."""
     if arguments.data is None:
         raise ConfigurationError("the slots are measured on real images: name --data")
@@ -60,15 +64,18 @@ def measure_slots(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     server = RedisServer(program, folder)
     server.start()
     taken: dict[str, list[float]] = {}
+    options = AnalysisOptions(explain=explain)
+    engine = partial(_engine, folder / "archive", options)
+    celery = partial(_celery, folder / "archive", options)
     try:
         for number in range(ROUNDS):
             here = folder / f"round-{number}"
             measured = {
-                "loop": _loops([images]),
-                "two_loops": _loops([images[::2], images[1::2]]),
-                "local_1": _engine(folder / "archive", here / "local-1", processes=1),
-                "local_2": _engine(folder / "archive", here / "local-2", processes=2),
-                "celery_2": _celery(folder / "archive", here / "celery-2", server),
+                "loop": _loops([images], explain),
+                "two_loops": _loops([images[::2], images[1::2]], explain),
+                "local_1": engine(here / "local-1", processes=1),
+                "local_2": engine(here / "local-2", processes=2),
+                "celery_2": celery(here / "celery-2", server),
             }
             for name, seconds in measured.items():
                 taken.setdefault(name, []).append(seconds)
@@ -104,13 +111,20 @@ def _archive(data: Path, archive: Path, images: int) -> list[Path]:
     return sorted(archive.glob("*/*.jpg"))
 
 
-def _loops(parts: list[list[Path]]) -> float:
+def _loops(parts: list[list[Path]], explain: str) -> float:
     """Plain loops side by side, all of them started at once after their models are loaded."""
     started = []
     for part in parts:
         read, write = os.pipe()
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec 3<&{read}; exec "$0" -c "$1"', sys.executable, LOOP],
+            [
+                "/bin/sh",
+                "-c",
+                f'exec 3<&{read}; exec "$0" -c "$1" "$2"',
+                sys.executable,
+                LOOP,
+                explain,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -136,17 +150,23 @@ def _loops(parts: list[list[Path]]) -> float:
     return max(found)
 
 
-def _engine(archive: Path, out: Path, **settings: object) -> float:
+def _engine(archive: Path, options: AnalysisOptions, out: Path, **settings: object) -> float:
     """A run by an engine whose processes have their model loaded."""
     chosen = load_settings(**settings)
     with open_engine(chosen) as engine:
         # As many rows at least as there are processes: each of them loads the model.
-        _run(archive, out.with_name(f"{out.name}-warm"), engine, chosen, limit=WARM_UP)
-        return _run(archive, out, engine, chosen)
+        warm = out.with_name(f"{out.name}-warm")
+        _run(archive, options, warm, engine, chosen, limit=WARM_UP)
+        return _run(archive, options, out, engine, chosen)
 
 
 def _run(
-    archive: Path, out: Path, engine: Engine, settings: Settings, limit: int | None = None
+    archive: Path,
+    options: AnalysisOptions,
+    out: Path,
+    engine: Engine,
+    settings: Settings,
+    limit: int | None = None,
 ) -> float:
     found = plan(archive)
     rows = list(found.rows())
@@ -158,7 +178,7 @@ def _run(
         root=found.root.as_uri(),
         bundle=str(bundle),
         model=read_model_record(bundle),
-        options=AnalysisOptions(explain="none"),
+        options=options,
         ignored=0,
     )
     started = time.monotonic()
@@ -167,9 +187,9 @@ def _run(
     return time.monotonic() - started
 
 
-def _celery(archive: Path, out: Path, server: RedisServer) -> float:
+def _celery(archive: Path, options: AnalysisOptions, out: Path, server: RedisServer) -> float:
     with _worker(server):
-        return _engine(archive, out, broker_url=server.url)
+        return _engine(archive, options, out, broker_url=server.url)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ Nothing that is not a white cell may teach the network anything. So the cells ar
 mirrored and scaled one by one, photographed as if by another camera, and laid out anew: where they
 lay, how they were turned and how the slide was stained says nothing any more. A sheet is smaller
 than a field because white cells cover a tenth of it, which makes training several times cheaper;
-the network is convolutional, so that it takes both.
+the network is convolutional, so that it takes both. Of a crowded field every sheet holds other
+cells.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from pipeline.stain import normalise_stain
 
-SHEET_SIZE = 144
+SHEET_SIZE = 96
 
 #: Training fields are 4:3, squashed to squares: cells are turned as they were before.
 WIDENING = 4 / 3
