@@ -294,22 +294,14 @@ class S3Store:
             return True
         where = {"Bucket": self.place.bucket, "Key": self._key(key)}
         call = uuid4().hex
-        for pause in (*_CONFLICT_PAUSES_SECONDS, None):
-            with s3_faults(self.place):
-                try:
-                    client().put_object(
-                        **where, Body=data, IfNoneMatch="*", Metadata={_CALL: call}, **put_options()
-                    )
-                except ClientError as error:
-                    if code_of(error) & _PRESENT:
-                        return metadata_of(where).get(_CALL) == call
-                    # Somebody else is writing it; whether that succeeds is known in a moment.
-                    if pause is None or not code_of(error) & _CONFLICT:
-                        raise
-                    time.sleep(pause)
-                else:
-                    return True
-        raise AssertionError("the last try returns or raises")
+        with s3_faults(self.place):
+            try:
+                _put_if_absent(where, data, Metadata={_CALL: call})
+            except ClientError as error:
+                if code_of(error) & _PRESENT:
+                    return metadata_of(where).get(_CALL) == call
+                raise
+        return True
 
     def replace(self, key: str, data: bytes) -> None:
         """Write the value whether or not there is one."""
@@ -347,13 +339,27 @@ class S3Store:
         return f"{self.place.prefix}store/{key}"
 
 
+def _put_if_absent(where: dict[str, str], data: bytes, **more: Any) -> None:
+    """A conditional put, tried again while another one of the same key is under way."""
+    for pause in (*_CONFLICT_PAUSES_SECONDS, None):
+        try:
+            client().put_object(**where, Body=data, IfNoneMatch="*", **more, **put_options())
+        except ClientError as error:
+            # Whether somebody else's succeeds is known in a moment.
+            if pause is None or not code_of(error) & _CONFLICT:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
 def has_conditional_puts(folder: Place) -> bool:
     """Whether a second ``If-None-Match: *`` put of a key is refused; some servers ignore it."""
     where = {"Bucket": folder.bucket, "Key": f"{folder.prefix}{uuid4().hex}"}
     with s3_faults(folder):
         client().put_object(**where, Body=b"probe", **put_options())
         try:
-            client().put_object(**where, Body=b"probe", IfNoneMatch="*", **put_options())
+            _put_if_absent(where, b"probe")
         except ClientError as error:
             if code_of(error) & {"501", "NotImplemented", "400", "InvalidArgument"}:
                 return False

@@ -72,6 +72,12 @@ def test_a_value_is_written_once_whatever_becomes_of_the_call(
     assert store.read("a.json") == b"first"
 
 
+def test_trying_out_conditional_puts_outlasts_a_conflict(bucket: str, faults: Faults) -> None:
+    faults.let(lambda call: call.method == "PUT" and call.conditional, "conflict", "conflict")
+    assert S3Store(Place(bucket, "out/")).conditional
+    assert sum(call.conditional for call in faults.calls) == 3
+
+
 def test_who_is_beaten_to_it_is_not_told_otherwise_by_a_repeated_call(
     store: S3Store, faults: Faults
 ) -> None:
