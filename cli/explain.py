@@ -82,7 +82,7 @@ def explain(
     drawn |= {name: analysis.pictures[name] for name in MAP if name in analysis.pictures}
     likenesses = {}
     if reference_images is not None:
-        likenesses = _likenesses(analyser, analysis, reference_images, size)
+        likenesses = _likenesses(analyser, analysis, explanations, reference_images, size)
         drawn |= {name: picture for name, (_, picture) in likenesses.items()}
     written = []
     for name, picture in drawn.items():
@@ -101,9 +101,6 @@ def explain(
         _say(result, explanations)
         for path in written:
             click.echo(f"{path}  {meanings[path.stem]}")
-        if reference_images is not None and len(likenesses) < len(explanations.similarity):
-            missing = len(explanations.similarity) - len(likenesses)
-            click.echo(f"Note: {missing} of its references are not in {reference_images}", err=True)
         click.echo(DISCLAIMER)
     if show:
         for path in written:
@@ -127,22 +124,35 @@ def _picture_size(box: Box | Rectangle) -> tuple[int, int]:
 
 
 def _likenesses(
-    analyser: Analyser, analysis: Analysis, folder: Path, size: tuple[int, int]
+    analyser: Analyser,
+    analysis: Analysis,
+    explanations: Explanations,
+    folder: Path,
+    size: tuple[int, int],
 ) -> dict[str, tuple[str, bytes]]:
-    """For each of the nearest references that is at hand its id, and a picture of both sides."""
+    """For each of the nearest references that is at hand its id, and a picture of both sides.
+
+    Those that are missing or cannot be read are said, and left out.
+    """
+    from pipeline.errors import BadInputError
     from pipeline.explain.maps import of_grey_png
     from pipeline.explain.pictures import LAYER_SCALE, beside, draw_cam, laid_over
     from pipeline.reference_images import reference_images_in
     from pipeline.threads import one_thread
 
-    explanations, image_of = analysis.result.explanations, reference_images_in(folder)
+    image_of = reference_images_in(folder)
     found = {}
-    for number, side in enumerate(explanations.similarity if explanations else [], start=1):
+    for number, side in enumerate(explanations.similarity, start=1):
         reference = image_of(side.id)
         if reference is None:
+            click.echo(f"Note: the reference {side.id} is not in {folder}", err=True)
             continue
-        with one_thread():
-            other = analyser.likeness(analysis.embedding, reference)
+        try:
+            with one_thread():
+                other = analyser.likeness(analysis.embedding, reference)
+        except BadInputError as error:
+            click.echo(f"Note: the reference {side.id} in {folder}: {error}", err=True)
+            continue
         ours = draw_cam(of_grey_png(side.map) / 255, max(size) // LAYER_SCALE)
         found[f"similarity_{number}"] = (
             side.id,

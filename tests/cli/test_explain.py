@@ -60,11 +60,17 @@ def test_references_at_hand_show_what_makes_them_similar(image: Path, tmp_path: 
     file = pictures / f"{nearest[0]}.png"
     file.parent.mkdir(parents=True)
     file.write_bytes(image.read_bytes())
+    unreadable = pictures / f"{nearest[1]}.png"
+    unreadable.parent.mkdir(parents=True, exist_ok=True)
+    unreadable.write_bytes(b"no image")
     options = ("--lime-samples", 50, "--reference-images", pictures)
     result = screen(image, "--out", tmp_path / "why", *options)
     assert result.returncode == 0, result.stderr
     assert f"Metric-Grad-CAM: the image, and the reference {nearest[0]}" in result.stdout
-    assert f"Note: {len(nearest) - 1} of its references are not in" in result.stderr
+    broken = f"Note: the reference {nearest[1]} in {pictures}: the content is no image"
+    assert broken in result.stderr
+    for missing in nearest[2:]:
+        assert f"Note: the reference {missing} is not in {pictures}" in result.stderr
     with Image.open(tmp_path / "why" / "similarity_1.png") as both:
         # The image itself stands in for the reference: both sides show the same field.
         side = (both.width - GAP) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -244,6 +245,7 @@ def test_health_tells_whether_workers_do_their_work(
         assert screen("health").stdout.startswith(f"ok  worker {worker.pid}: ")
         # What a deaf worker leaves; stopped, so that it does not write its own over it.
         worker.send_signal(signal.SIGSTOP)
+        os.waitpid(worker.pid, os.WUNTRACED)
         [file] = folder.glob("*.json")
         file.write_text(json.dumps({**json.loads(file.read_text()), "state": "deaf"}))
         result = screen("health")

@@ -291,6 +291,37 @@ def test_similarity_maps_follow_from_finite_differences_of_the_similarity(networ
         np.testing.assert_allclose((gradients * step).sum(axis=(1, 2, 3)), expected, atol=2e-5)
 
 
+def test_the_other_side_of_a_similarity_is_computed_as_this_one_is(network, tile):
+    explainer = Explainer(network, AnalysisOptions(lime_samples=60))
+    geometry = FieldGeometry("as_is", None, True, (tile,))
+    probabilities = network.probabilities(network.input_of(tile)).astype(np.float64)
+    scores = ClassScores("pre_b", probabilities[0], np.zeros(8, np.float32), probabilities, 0)
+    slopes = np.random.default_rng(3).normal(size=(2, 8))
+    for slope, other in (slopes, slopes[::-1]):
+        _, pictures = explainer(scores, geometry, {"a.jpg": slope}, 1)
+        likeness = explainer.likeness(tile, slope)
+        assert likeness.tile == pictures["tile"]
+        assert likeness.layer == pictures["similarity"]
+        assert likeness.layer != explainer.likeness(tile, other).layer
+        assert likeness.box == tile.box
+
+
+def test_slopes_towards_an_embedding_are_those_of_the_similarity():
+    rng = np.random.default_rng(8)
+    stored = rng.uniform(0, 1, (4, 8)).astype(np.float32)
+    references = References(stored, np.zeros(4, np.int8), ("a", "b", "c", "d"))
+    image, reference, step = rng.uniform(0, 1, (3, 8))
+    (slope,) = references.slopes_towards(image[None])
+
+    def similarity(embedding: np.ndarray) -> float:
+        return float(
+            references.normalise(image[None])[0] @ references.normalise(embedding[None])[0]
+        )
+
+    change = similarity(reference + step) - similarity(reference)
+    assert slope @ step == pytest.approx(change)
+
+
 def test_score_cam_weighs_channels_by_the_masked_image(network, tile):
     image = network.input_of(tile)
     features, _ = network.feature_gradients(image, 0)
