@@ -3,8 +3,9 @@
 Everything is measured on the tiles, at the network's scale, so that the resolution of the file does
 not matter; the pixels of all tiles are pooled, and padding does not count. What is too blurred,
 dark or bright is not typed in here: the limits come from calibration images and are part of the
-model bundle. Only ``blank`` is a matter of definition. Exposure is judged where the network looks:
-a ground that a lamp has bleached does not matter to one that is shown white cells alone.
+model bundle. Only ``blank`` is a matter of definition. Sharpness and exposure are judged where the
+network looks: to one that is shown white cells alone, neither a ground that a lamp has bleached nor
+the letters of a scale bar matter.
 """
 
 from __future__ import annotations
@@ -33,11 +34,17 @@ TAIL = 0.01
 #: log odds, since one that is near 0 or 1 for good images could not move farther out otherwise.
 MARGIN = 0.5
 
+#: Images of white cells whose exposure is longer than any calibration image's by this much are
+#: still good. Their networks take gains out and were trained with larger ones, pixels that burn out
+#: included. Darker ones are not: cells that let less light through than any calibration cell are
+#: more often of another kind than of another exposure.
+LONGER_EXPOSURE = 1.1
+
 #: Nearest to 0 or 1 that a share is told apart: less than one pixel of a tile.
 SMALLEST_SHARE = 1e-5
 
-#: Variance of the Laplacian (luminance 0 to 255) below which the logarithm stops; one grey level of
-#: rounding noise has about 1.
+#: Variance, or median size, of the Laplacian (luminance 0 to 255) below which the logarithm stops;
+#: for one grey level of rounding noise both are about 1.
 FLOOR = 1e-3
 
 #: A field is blank if less of it stands out from its smooth background. Three red
@@ -75,16 +82,20 @@ class QualityNumbers(Record):
     cell_detail: float
     cell_brightness: Share = Field(description="brightness of the white cells")
     cell_saturated: Share = Field(description="of the white cells' pixels")
+    cell_saturated_longer: Share = Field(
+        description="of the white cells' pixels, at an exposure LONGER_EXPOSURE times as long"
+    )
     stained: Share = Field(description="share of the field that stands out from its background")
 
 
 class QualityLimits(Record):
     """Limits beyond which a field is unlike the calibration images.
 
-    ``exposed``: where brightness and saturation are judged.
+    ``exposed``: where brightness and saturation are judged. ``min_focus``: of the field; None if
+    only that of its white cells matters.
     """
 
-    min_focus: float
+    min_focus: float | None
     min_cell_detail: float | None = None
     min_brightness: float
     max_brightness: float
@@ -97,7 +108,7 @@ def measure_quality(geometry: FieldGeometry, cells: WhiteCells, limits: QualityL
     numbers = quality_numbers(geometry, cells)
     brightness, saturated = _exposure(numbers, limits.exposed)
     found = {
-        "blurred": numbers.focus < limits.min_focus,
+        "blurred": limits.min_focus is not None and numbers.focus < limits.min_focus,
         "cells_blurred": limits.min_cell_detail is not None
         and numbers.cell_detail < limits.min_cell_detail,
         "dark": brightness < limits.min_brightness,
@@ -125,6 +136,7 @@ def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumber
     pooled = np.concatenate([part.ravel() for part in luminance]) / 255
     laplacian = np.concatenate([_laplacian(part).ravel() for part in luminance])
     saturated = np.concatenate([_saturated(part.pixels) for part in visible])
+    longer = np.concatenate([_saturated(_exposed_longer(part.pixels)) for part in visible])
     stained = np.concatenate([_stained(part.pixels).ravel() for part in visible])
     in_cells = np.concatenate([part.white_cells.ravel() for part in visible])
     if not in_cells.any():
@@ -138,6 +150,7 @@ def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumber
         cell_detail=_cell_detail(visible),
         cell_brightness=float(np.median(pooled[in_cells])),
         cell_saturated=float(saturated[in_cells].mean()),
+        cell_saturated_longer=float(longer[in_cells].mean()),
         stained=float(stained.mean()),
     )
 
@@ -156,12 +169,15 @@ def quality_limits(
             "give more calibration groups to the training command"
         )
     exposures = np.array([_exposure(m, exposed) for m in measurements])
-    brightness, saturated = _log_odds(exposures).T
+    longest = np.array([_longest_exposure(m, exposed) for m in measurements])
+    brightness, _ = _log_odds(exposures).T
+    brightest, saturated = _log_odds(longest).T
+    focus = np.array([m.focus for m in measurements])
     return QualityLimits(
-        min_focus=_limit(np.array([m.focus for m in measurements]), TAIL),
+        min_focus=_limit(focus, TAIL) if exposed == "field" else None,
         min_cell_detail=_limit(np.array([m.cell_detail for m in measurements]), TAIL),
         min_brightness=_share(_limit(brightness, TAIL)),
-        max_brightness=_share(_limit(brightness, 1 - TAIL)),
+        max_brightness=_share(_limit(brightest, 1 - TAIL)),
         max_saturated=_share(_limit(saturated, 1 - TAIL)),
         exposed=exposed,
     )
@@ -172,6 +188,18 @@ def _exposure(numbers: QualityNumbers, part: Part) -> tuple[float, float]:
     if part == "white_cells":
         return numbers.cell_brightness, numbers.cell_saturated
     return numbers.brightness, numbers.saturated
+
+
+def _longest_exposure(numbers: QualityNumbers, part: Part) -> tuple[float, float]:
+    """Brightness and saturated share of the part at the longest exposure that is still good."""
+    if part == "white_cells":
+        brightness = min(numbers.cell_brightness * LONGER_EXPOSURE, 1.0)
+        return brightness, numbers.cell_saturated_longer
+    return _exposure(numbers, part)
+
+
+def _exposed_longer(pixels: np.ndarray) -> np.ndarray:
+    return cv2.convertScaleAbs(pixels, alpha=LONGER_EXPOSURE)
 
 
 def _limit(values: np.ndarray, quantile: float) -> float:
@@ -225,7 +253,8 @@ def _log_variance(values: np.ndarray) -> float:
 def _cell_detail(parts: Sequence[_VisiblePart]) -> float:
     """Sharpness inside the white cells, with the stain taken out.
 
-    That makes it independent of light and dye, which the sharpness of a field is not.
+    That makes it independent of light and dye, which the sharpness of a field is not. The median,
+    since a few sharp places remain at the outlines of cells that have none inside.
     """
     anywhere = any(part.white_cells.any() for part in parts)
     found = [np.zeros(0)]
@@ -234,7 +263,8 @@ def _cell_detail(parts: Sequence[_VisiblePart]) -> float:
         shown = normalise_stain(part.pixels, mask).mean(axis=2)
         inside = cv2.erode(mask.astype(np.uint8), OUTLINE, borderValue=0)[1:-1, 1:-1] > 0
         found.append(_laplacian(shown)[inside])
-    return _log_variance(np.concatenate(found))
+    values = np.abs(np.concatenate(found))
+    return float(np.log10(max(np.median(values) if values.size else 0.0, FLOOR)))
 
 
 def _saturated(pixels: np.ndarray) -> np.ndarray:

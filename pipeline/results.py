@@ -89,7 +89,7 @@ class Quality(Record):
     saturated: Share = Field(description="share of pixels at 0 or 255 in every channel")
     cell_detail: float | None = Field(
         default=None,
-        description="log10 of the variance of the Laplacian inside the white cells, with the stain "
+        description="log10 of the median absolute Laplacian inside the white cells, with the stain "
         "taken out; null without white cells",
     )
     reasons: list[str] = Field(

@@ -82,7 +82,7 @@ def ok_image(
         cells=cells,
         quality=Quality(
             focus=2.31,
-            cell_detail=3.17,
+            cell_detail=1.42,
             brightness=0.71,
             contrast=0.52,
             saturated=0.003,

@@ -156,8 +156,9 @@ class TestReasons:
 
 def numbers(**chosen: float) -> QualityNumbers:
     plain = {"focus": 2.5, "brightness": 0.8, "contrast": 0.4, "saturated": 0.0, "stained": 0.8}
-    cells = {"cell_detail": 3.2, "cell_brightness": 0.6, "cell_saturated": 0.0}
-    return QualityNumbers(**{**plain, **cells, **chosen})
+    cells = {"cell_detail": 1.4, "cell_brightness": 0.6}
+    burnt_out = {"cell_saturated": 0.0, "cell_saturated_longer": 0.0}
+    return QualityNumbers(**{**plain, **cells, **burnt_out, **chosen})
 
 
 class TestWhiteCells:
@@ -206,6 +207,22 @@ class TestWhiteCells:
             reasons = measure_quality(shown(bleached, labels), cells, limits).reasons
             assert ("bright" in reasons) == expected
 
+    def test_a_few_sharp_places_do_not_make_up_for_blurred_cells(self) -> None:
+        pixels, labels = self.cell()
+        limits = quality_limits([self.numbers_of((pixels, labels))] * 2, "white_cells")
+        soft = np.where(labels[..., None] > 0, blurred(pixels, 2), pixels)
+        soft[108:116:4, 108:116:4] = (30, 20, 30)
+        quality = measure_quality(shown(soft, labels), white_cells(labels), limits)
+        assert quality.reasons == ["cells_blurred"]
+
+    def test_white_cells_may_be_a_tenth_brighter_than_any_calibration_cell(self) -> None:
+        pixels, labels = self.cell()
+        limits = quality_limits([self.numbers_of((pixels, labels))] * 2, "white_cells")
+        for gain, bright in ((1.0, False), (1.09, False), (1.2, True)):
+            brighter = cv2.convertScaleAbs(pixels, alpha=gain)
+            quality = measure_quality(shown(brighter, labels), white_cells(labels), limits)
+            assert ("bright" in quality.reasons) == bright
+
     def test_cells_that_are_too_dark_or_bright_are_told(self) -> None:
         assert not self.exposed(1.0, "dark") and not self.exposed(1.0, "bright")
         assert self.exposed(0.5, "dark")
@@ -223,25 +240,22 @@ class TestLimits:
     def test_pass_what_they_were_chosen_on_and_its_like(self) -> None:
         rng = np.random.default_rng(0)
         drawn = [
-            QualityNumbers(
+            numbers(
                 focus=rng.normal(2.5, 0.3),
                 brightness=rng.uniform(0.75, 0.97),
-                contrast=0.4,
                 saturated=float(rng.exponential(0.01)),
-                cell_detail=rng.normal(3.2, 0.2),
+                cell_detail=rng.normal(1.4, 0.1),
                 cell_brightness=rng.uniform(0.55, 0.8),
-                cell_saturated=0.0,
-                stained=0.8,
             )
             for _ in range(2000)
         ]
         limits = quality_limits(drawn[:1000])
         outside = [
-            numbers
-            for numbers in drawn
-            if numbers.focus < limits.min_focus
-            or not limits.min_brightness <= numbers.brightness <= limits.max_brightness
-            or numbers.saturated > limits.max_saturated
+            found
+            for found in drawn
+            if found.focus < limits.min_focus
+            or not limits.min_brightness <= found.brightness <= limits.max_brightness
+            or found.saturated > limits.max_saturated
         ]
         assert len(outside) <= 0.005 * len(drawn)
         assert limits.min_focus > 2.5 - 5 * 0.3
@@ -258,7 +272,13 @@ class TestLimits:
         drawn = [numbers(brightness=0.9, cell_brightness=0.6)] * 3
         of_field, of_cells = quality_limits(drawn), quality_limits(drawn, "white_cells")
         assert of_field.min_brightness == of_field.max_brightness == pytest.approx(0.9)
-        assert of_cells.min_brightness == of_cells.max_brightness == pytest.approx(0.6)
+        assert of_cells.min_brightness == pytest.approx(0.6)
+        assert of_cells.max_brightness == pytest.approx(0.66)
+
+    def test_the_field_may_be_blurred_where_cells_alone_are_shown(self) -> None:
+        drawn = [numbers(focus=2.5)] * 3
+        assert quality_limits(drawn).min_focus == pytest.approx(2.5)
+        assert quality_limits(drawn, "white_cells").min_focus is None
 
     def test_need_calibration_images(self) -> None:
         with pytest.raises(ConfigurationError, match="calibration images"):

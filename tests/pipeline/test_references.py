@@ -103,7 +103,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     part = CalibrationPart(
         embeddings=embeddings + np.float32(0.001),
         probabilities=probabilities,
-        qualities=np.tile([1.0, 0.5, 0.5, 0.01, 3.0, 0.5, 0.01, 0.5], (300, 1)),
+        qualities=np.tile([1.0, 0.5, 0.5, 0.01, 1.4, 0.5, 0.01, 0.01, 0.5], (300, 1)),
         labels=truths.astype(np.int8),
         visible=np.full(300, 0.1),
         scale_known=np.ones(300, bool),

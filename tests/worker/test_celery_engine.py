@@ -397,6 +397,21 @@ def test_a_broker_at_its_memory_limit_pauses_the_run(
         engine.hand_out(laboratory.store, laboratory.freeze(), [0])
 
 
+def test_messages_handed_out_together_take_one_round_trip(
+    laboratory: Laboratory, redis_with: Callable[..., RedisServer]
+) -> None:
+    server = redis_with()
+    laboratory.fill(1, 64)
+    run = laboratory.freeze()
+    with CeleryEngine(laboratory.settings(broker_url=server.url)) as engine:
+        engine.hand_out(laboratory.store, run, [0])
+        before = server.client.info("stats")["total_reads_processed"]
+        engine.hand_out(laboratory.store, run, range(64))
+        reads = server.client.info("stats")["total_reads_processed"] - before
+    assert sum(server.client.llen(key) for key in queue_keys()) == 65
+    assert reads < 16
+
+
 def test_what_the_application_is_configured_with(server: RedisServer) -> None:
     app = create_app(load_settings(broker_url=server.url))
     assert app.conf.task_default_queue == QUEUE

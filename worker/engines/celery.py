@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import redis
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import RedisError
 
 from pipeline.errors import RetryableError
@@ -71,7 +71,10 @@ class CeleryEngine:
         level = priority(store, run)
         most = self._rows_at_once() if together else 1
         messages = list(_messages(store, run, positions, most=most))
-        with self._broker_faults(), self._app.producer_pool.acquire(block=True) as producer:
+        pool = self._app.producer_pool
+        # One round trip for all. Which of them a broker took that failed in it is not known; those
+        # that are sent again are done once.
+        with self._broker_faults(), pool.acquire(block=True) as producer, producer.batch():
             for message in messages:
                 self._app.send_task(
                     PROCESS,
@@ -112,7 +115,7 @@ class CeleryEngine:
     def _broker_faults(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, RedisError, OSError) as error:
+        except (BatchPublishError, OperationalError, RedisError, OSError) as error:
             raise RetryableError(
                 f"the broker {shown(self._settings)} does not take messages ({error}); "
                 "the run goes on when it does"
