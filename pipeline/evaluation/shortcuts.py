@@ -33,7 +33,7 @@ from pipeline.segment.regions import dilated, disc, typical_radius
 #: Cells have a halo that would tell where they were; it is erased with them.
 HALO = 4.0
 
-#: Erasing is repeated on what the segmentation finds in the erased field, at most so often in all.
+#: Erasing, and painting over, are repeated on what the segmentation then finds, so often in all.
 PASSES = 3
 
 #: Blurred cells keep their place and colour, but no structure: standard deviation in their radius.
@@ -142,9 +142,15 @@ def _erased(field: Field, _: Field | None, __: np.random.Generator) -> np.ndarra
 
 
 def _flat(field: Field, _: Field | None, __: np.random.Generator) -> np.ndarray:
-    """Cells painted in the colour of the empty slide, so that their rims and halos stay."""
+    """Cells painted in the colour of the empty slide, so that their rims and halos stay.
+
+    So is what the segmentation takes for a white cell once those are gone: where a cell that it had
+    overlooked is left, a field is not one without white cells.
+    """
+    ground = np.rint(background_colour(field.pixels))
     painted = field.pixels.copy()
-    painted[field.white] = np.rint(background_colour(field.pixels))
+    for _ in range(PASSES):
+        painted[_without_ink(segment(painted).labels, field.bar) > 0] = ground
     return painted
 
 
