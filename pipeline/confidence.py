@@ -299,8 +299,9 @@ def calibrate(
 
     The limits of distance are conformal quantiles. Among the images within them on which network
     and neighbours agree, the limit of consensus is the lowest, and so keeps the most, at which both
-    the share of wrong and the share of missed malignant images stay controlled. Raises
-    ConfigurationError if there are too few images for what is asked.
+    the share of wrong and the share of missed malignant images stay controlled, in every set alone:
+    a large set on which the network is good must not hide a small one on which it is not. Raises
+    ConfigurationError if there are too few images of a set for what is asked.
     """
     _refuse_unusable(cases)
     temperature = rounded(
@@ -325,28 +326,45 @@ def calibrate(
         },
         consensus=sorted(consensus_of(c.scores, c.neighbours) for c in cases),
     )
-    values = [
-        consensus_of(case.scores, case.neighbours) if _may_be_high(case, draft) else 0.0
-        for case in cases
-    ]
-    limit = max(
-        controlled_limit(values, [not case.correct for case in cases], target_error),
-        controlled_limit(values, [case.missed for case in cases], target_missed),
-    )
-    kept = [c for c, value in zip(cases, values, strict=True) if value >= max(limit, 1e-9)]
+    sources = sorted({case.source for case in cases})
+    limit = max(_limit_of_set(name, cases, draft, target_error, target_missed) for name in sources)
+    kept = [case for case in cases if _kept_consensus(case, draft) >= max(limit, 1e-9)]
     return draft.model_copy(
         update={
             "min_consensus": limit,
             "calibration_coverage": len(kept) / len(cases),
             "calibration_error": sum(not c.correct for c in kept) / len(kept) if kept else 0.0,
-            "sets": {name: _figures(name, cases, kept) for name in {c.source for c in cases}},
+            "sets": {name: _figures(name, cases, kept) for name in sources},
         }
     )
 
 
-def _may_be_high(case: CalibrationCase, thresholds: Thresholds) -> bool:
+def _limit_of_set(
+    name: str,
+    cases: Sequence[CalibrationCase],
+    draft: Thresholds,
+    target_error: float,
+    target_missed: float,
+) -> float:
+    """The lowest limit of consensus at which both risks are controlled in a set."""
+    some = [case for case in cases if case.source == name]
+    values = [_kept_consensus(case, draft) for case in some]
+    # What is not kept at any limit is no error, and must not raise the limit.
+    wrong = [not case.correct and value > 0 for case, value in zip(some, values, strict=True)]
+    missed = [case.missed and value > 0 for case, value in zip(some, values, strict=True)]
+    try:
+        return max(
+            controlled_limit(values, wrong, target_error),
+            controlled_limit(values, missed, target_missed),
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def _kept_consensus(case: CalibrationCase, thresholds: Thresholds) -> float:
+    """0 for an image that is not kept at any limit."""
     far = _is_far(case.scores.label, case.neighbours.distance, thresholds)
-    return case.agrees and not far
+    return consensus_of(case.scores, case.neighbours) if case.agrees and not far else 0.0
 
 
 def _is_far(label: Label, distance: float, thresholds: Thresholds) -> bool:

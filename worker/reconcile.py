@@ -165,7 +165,7 @@ class Reconciler:
         self._next_sweep: float | None = None
         self._reported = 0.0
         self._polled = self._reconciled = self._last_settled = now
-        self._poll_seconds = _POLL_SECONDS
+        self._poll_seconds = _SHORTEST_POLL_SECONDS
         self._look_on_again = now
         #: Rows this reconciler saw become finished.
         self.settled = 0

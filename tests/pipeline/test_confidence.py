@@ -307,6 +307,24 @@ def test_new_images_are_high_and_wrong_no_more_often_than_promised():
     assert 0.035 < np.mean(total) <= 0.05
 
 
+def test_the_risk_is_controlled_in_every_set_alone():
+    """A hundred images of another laboratory, half of them wrong, among a thousand good ones."""
+    rng = np.random.default_rng(6)
+    ours = [
+        replace(case, truth="pre_b" if number % 2 else "pro_b", source="our lab")
+        for number, case in enumerate(cases(rng, 100))
+    ]
+    known = [replace(case, truth="pre_b") for case in cases(rng)]
+    alone = calibrate(known, target_missed=0.01)
+    assert alone.calibration_coverage > 0.9
+    together = calibrate([*known, *ours], target_missed=0.01)
+    found = together.sets["our lab"]
+    assert (found.error or 0) * found.coverage * found.images == 0
+    assert together.min_consensus > alone.min_consensus
+    with pytest.raises(ConfigurationError, match="our lab: 98 calibration images"):
+        calibrate([*known, *ours[:98]], target_missed=0.01)
+
+
 def test_a_model_that_is_wrong_everywhere_is_never_high():
     wrong = [
         CalibrationCase("benign" if number % 2 else "pre_b", scores(), neighbours())

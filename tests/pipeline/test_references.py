@@ -157,9 +157,8 @@ def test_own_references_make_a_new_version_that_knows_them(bundle, images, tmp_p
     said: list[str] = []
     monkeypatch.setattr(LatentMap, "fit", in_a_row)
     found = read_own_images(images)
-    new = add_references(
-        bundle, found, tmp_path / "new", root=images, name="our lab", say=said.append
-    )
+    few = {"root": images, "name": "our lab", "target_error": 0.1, "target_missed": 0.1}
+    new = add_references(bundle, found, tmp_path / "new", **few, say=said.append)
     assert {path.name: path.read_bytes() for path in bundle.directory.iterdir()} == before
     assert new.digest != bundle.digest
     assert (new.directory / "network.keras").read_bytes() == before["network.keras"]
@@ -188,8 +187,10 @@ def test_own_references_make_a_new_version_that_knows_them(bundle, images, tmp_p
     assert "our lab" in (new.directory / "MODEL_CARD.md").read_text()
     assert "our lab" in new.record.tested
 
-    again = add_references(bundle, found[::-1], tmp_path / "again", root=images, name="our lab")
+    again = add_references(bundle, found[::-1], tmp_path / "again", **few)
     assert again.digest == new.digest
+    with pytest.raises(ConfigurationError, match="our lab: 16 calibration images"):
+        add_references(bundle, found, tmp_path / "strict", root=images, name="our lab")
     with pytest.raises(ConfigurationError, match="another --name"):
         add_references(new, found, tmp_path / "third", root=images, name="our lab")
     with pytest.raises(ConfigurationError, match="nothing to add"):
