@@ -227,7 +227,7 @@ def with_map(bundle: Bundle, out: Path) -> Bundle:
         out,
         UnchangedNetwork(bundle),
         bundle.references,
-        _card_of(bundle),
+        card_of(bundle),
         bundle.record,
         bundle.load_calibration() if kept else None,
         latent_map,
@@ -280,13 +280,14 @@ def _write(
     thresholds = part.thresholds(references, target_error=target_error, target_missed=target_missed)
     limits = part.quality_limits(record.preprocessing.exposed)
     record = record.model_copy(update={"quality_limits": limits, "thresholds": thresholds})
-    card = _card_of(bundle) + _card_section(record, thresholds)
+    card = card_of(bundle) + _card_section(record, thresholds)
     unchanged = bundle.latent_map if references is bundle.references else None
     latent_map = unchanged or LatentMap.fit(references)
     return write_bundle(out, UnchangedNetwork(bundle), references, card, record, part, latent_map)
 
 
-def _card_of(bundle: Bundle) -> str:
+def card_of(bundle: Bundle) -> str:
+    """The model card of a bundle, or a title where there is none."""
     try:
         return (bundle.directory / "MODEL_CARD.md").read_text(encoding="utf-8")
     except OSError:

@@ -149,7 +149,7 @@ def _flat(field: Field, _: Field | None, __: np.random.Generator) -> np.ndarray:
     """
     ground = np.rint(background_colour(field.pixels))
     painted = field.pixels.copy()
-    for _ in range(PASSES):
+    for _pass in range(PASSES):
         painted[_without_ink(segment(painted).labels, field.bar) > 0] = ground
     return painted
 

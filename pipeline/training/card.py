@@ -9,6 +9,18 @@ from pipeline.confidence import NEVER, Thresholds
 from pipeline.labels import DISPLAY_NAMES, LABELS, Label
 from pipeline.results import DISCLAIMER
 
+#: Sections between which people put what the explanations of a model are worth.
+_EXPLANATIONS, _NEXT = "## Explanations\n", "## Not to be used for\n"
+
+
+def keep_explanations(card: str, former: str) -> str:
+    """``card`` with what ``former`` says of explanations, which new thresholds do not touch."""
+    _, found, rest = former.partition(_EXPLANATIONS)
+    if not found or _EXPLANATIONS in card:
+        return card
+    section = rest.partition(_NEXT)[0]
+    return card.replace(_NEXT, f"{_EXPLANATIONS}{section}{_NEXT}", 1)
+
 
 def tested_sentence(name: str, training: dict[str, Any]) -> str:
     """One sentence for every report: on what the model was tested, with the figure."""

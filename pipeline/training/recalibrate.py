@@ -11,11 +11,11 @@ from pipeline.bundle import Bundle, write_bundle
 from pipeline.confidence import TARGET_ERROR, TARGET_MISSED
 from pipeline.errors import ConfigurationError
 from pipeline.latent_map import LatentMap
-from pipeline.references import UnchangedNetwork, additions_of, refuse_occupied
+from pipeline.references import UnchangedNetwork, additions_of, card_of, refuse_occupied
 from pipeline.results import AnalysisOptions
 from pipeline.threads import one_thread
 from pipeline.training.calibration import measure_calibration_part
-from pipeline.training.card import model_card, tested_sentence
+from pipeline.training.card import keep_explanations, model_card, tested_sentence
 from pipeline.training.data import Split, hold_out, infer_folds, read_folds
 from pipeline.training.evaluate import figures_of_test_part
 
@@ -74,7 +74,7 @@ def recalibrate_with_images(
         out,
         UnchangedNetwork(bundle),
         bundle.references,
-        model_card(record),
+        keep_explanations(model_card(record), card_of(bundle)),
         record,
         part,
         bundle.latent_map or LatentMap.fit(bundle.references),
