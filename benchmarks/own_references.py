@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.analyse import Analyser
 from pipeline.bundle import Bundle, default_bundle, load_bundle
 from pipeline.classify import Network
+from pipeline.errors import ConfigurationError
 from pipeline.references import OwnImage, add_references, divide, read_own_images
 from pipeline.results import AnalysisOptions, ImageAnalysis
 from pipeline.statistics import wilson_interval
@@ -45,10 +46,17 @@ def main() -> None:
     bundle = load_bundle(options.bundle)
     network = bundle.load_network()
     found: dict[str, Any] = {"bundle": bundle.digest, "error": options.error}
+    found["missed"] = options.missed
     print("| set | references | calibrated on | judged | high before | high after | wrong among |")
     print("|---|---|---|---|---|---|---|")
     for name in options.sets:
-        row = found[name] = measure(name, bundle, network, options)
+        try:
+            row = found[name] = measure(name, bundle, network, options)
+        except ConfigurationError as refusal:
+            found[name] = {"refused": str(refusal)}
+            options.out.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+            print(f"| {name} | refused: {refusal} | | | | | |", flush=True)
+            continue
         before, after = row["before"], row["after"]
         wrong = f"{before['wrong']} of {before['high']}, {after['wrong']} of {after['high']}"
         print(

@@ -82,7 +82,7 @@ def _error_options(function: Any) -> Any:
     "--patient-pattern",
     metavar="RE",
     help="Regular expression with a group (?P<patient>...) matched against each path below DATA; "
-    "images of a patient then stay together.",
+    "images of a patient then stay together, and errors are counted by patient.",
 )
 @click.option("--seed", default=2025, show_default=True, help="Of the division of the images.")
 @_error_options

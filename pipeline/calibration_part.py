@@ -81,7 +81,8 @@ class CalibrationPart:
     ``embeddings``: float32 ``(images, dimensions)``. ``probabilities``: float64 ``(images,
     classes)``, before any temperature. ``qualities``: float64 ``(images, len(QUALITY_FIELDS))``.
     ``labels``: int8, index into REFERENCE_LABELS. ``visible``: float64, 0 to 1. ``scale_known``:
-    bool. ``sources``: the set each image is from.
+    bool. ``patients``: int32, the patient's number within the set, -1 where it is not known.
+    ``sources``: the set each image is from.
     """
 
     embeddings: np.ndarray
@@ -90,11 +91,13 @@ class CalibrationPart:
     labels: np.ndarray
     visible: np.ndarray
     scale_known: np.ndarray
+    patients: np.ndarray
     sources: tuple[str, ...]
 
     def __post_init__(self) -> None:
         arrays = (self.embeddings, self.probabilities, self.qualities, self.visible)
-        lengths = {len(array) for array in (*arrays, self.labels, self.scale_known, self.sources)}
+        columns = (*arrays, self.labels, self.scale_known, self.patients, self.sources)
+        lengths = {len(array) for array in columns}
         if len(lengths) != 1 or not all(np.isfinite(array).all() for array in arrays):
             raise ConfigurationError(
                 "the calibration part is incomplete or holds NaN: make the bundle again"
@@ -111,6 +114,7 @@ class CalibrationPart:
         images: Sequence[MeasuredImage],
         labels: Sequence[ReferenceLabel],
         source: str = TRAINING_SET,
+        patients: Sequence[int] | None = None,
     ) -> CalibrationPart:
         """Gather measured images; raises ConfigurationError if there are none."""
         if not images:
@@ -125,6 +129,7 @@ class CalibrationPart:
             labels=np.array([REFERENCE_LABELS.index(label) for label in labels], dtype=np.int8),
             visible=np.array([m.visible for m in images], dtype=np.float64),
             scale_known=np.array([m.scale_known for m in images], dtype=bool),
+            patients=np.array(patients or [_UNKNOWN] * len(images), dtype=np.int32),
             sources=(source,) * len(images),
         )
 
@@ -176,6 +181,7 @@ class CalibrationPart:
                 visible=float(self.visible[row]),
                 scale_known=bool(self.scale_known[row]),
                 source=self.sources[row],
+                patient=int(self.patients[row]) if self.patients[row] != _UNKNOWN else None,
             )
             for row, near in enumerate(neighbours)
         ]
@@ -190,13 +196,26 @@ class CalibrationPart:
         """Read what ``save`` wrote; raises ConfigurationError if it is damaged."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in _ARRAYS}
+                arrays = {name: stored[name] for name in _ARRAYS if name in stored}
+                # Older bundles know no patients.
+                arrays.setdefault("patients", np.full(len(stored["labels"]), _UNKNOWN, np.int32))
                 return cls(**arrays, sources=tuple(str(name) for name in stored["sources"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ConfigurationError(f"{path} holds no calibration part: {error}") from error
 
 
-_ARRAYS = ("embeddings", "probabilities", "qualities", "labels", "visible", "scale_known")
+_ARRAYS = (
+    "embeddings",
+    "probabilities",
+    "qualities",
+    "labels",
+    "visible",
+    "scale_known",
+    "patients",
+)
+
+#: Stands for a patient who is not known.
+_UNKNOWN = -1
 
 
 def _scores(probabilities: np.ndarray, embedding: np.ndarray) -> ClassScores:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from pydantic import Field
@@ -95,7 +97,8 @@ class CalibrationCase:
     """What the model said of one labelled image that it was not trained on.
 
     ``scores`` as the network gave them, before any temperature. ``visible``: share of what the
-    network was shown that is white cell. ``source``: the set the image is from.
+    network was shown that is white cell. ``source``: the set the image is from. ``patient``: the
+    patient's number within the set, None where patients are not known.
     """
 
     truth: ReferenceLabel
@@ -104,6 +107,7 @@ class CalibrationCase:
     visible: float = 1.0
     scale_known: bool = True
     source: str = "training set"
+    patient: int | None = None
 
     @property
     def correct(self) -> bool:
@@ -267,25 +271,43 @@ def fit_temperature(probabilities: np.ndarray, truths: Sequence[ReferenceLabel])
     return math.exp(found.x)
 
 
-def controlled_limit(consensus: Sequence[float], wrong: Sequence[bool], target: float) -> float:
+def controlled_limit(
+    consensus: Sequence[float],
+    wrong: Sequence[bool],
+    target: float,
+    patients: Sequence[int] | None = None,
+) -> float:
     """Lowest limit of consensus at which ``wrong`` stays controlled at ``target``.
 
     Conformal risk control (Angelopoulos et al. 2022, theorem 1): the share of images at or above
     the limit that are wrong is, in expectation over new images exchangeable with these, at most
-    ``target`` if ``(wrong images kept + 1) / (n + 1) <= target``. ``consensus``: 0 for images that
-    are not kept at any limit. Raises ConfigurationError if ``n`` is too small for the target.
+    ``target`` if ``(wrong images kept + 1) / (n + 1) <= target``. Images of one patient are not
+    exchangeable with those of others: where ``patients`` are known, a wrong image counts as the
+    share of its patient's images that it is, and ``n`` are patients. ``consensus``: 0 for images
+    that are not kept at any limit. Raises ConfigurationError if ``n`` is too small for the target.
     """
-    images = len(consensus)
-    allowed = math.floor((images + 1) * target - 1 + 1e-9)
+    units = list(range(len(consensus))) if patients is None else patients
+    images_of = Counter(units)
+    allowed = (len(images_of) + 1) * target - 1 + 1e-9
     if allowed < 0:
+        alone = len(images_of) == len(units)
+        what = "calibration images" if alone else "patients with calibration images"
         raise ConfigurationError(
-            f"{images} calibration images cannot show an error of at most {target:.1%}; at least "
+            f"{len(images_of)} {what} cannot show an error of at most {target:.1%}; at least "
             f"{needed_for(target)} are needed, or a larger error must be accepted"
         )
-    errors = sorted((c for c, is_wrong in zip(consensus, wrong, strict=True) if is_wrong))[::-1]
-    if len(errors) <= allowed:
-        return 0.0
-    return min((c for c in consensus if c > errors[allowed]), default=NEVER)
+    errors = sorted(
+        (
+            (value, 1 / images_of[unit])
+            for value, is_wrong, unit in zip(consensus, wrong, units, strict=True)
+            if is_wrong
+        ),
+        reverse=True,
+    )
+    for (value, _), kept in zip(errors, accumulate(share for _, share in errors), strict=True):
+        if kept > allowed:
+            return min((c for c in consensus if c > value), default=NEVER)
+    return 0.0
 
 
 def calibrate(
@@ -352,10 +374,12 @@ def _limit_of_set(
     # What is not kept at any limit is no error, and must not raise the limit.
     wrong = [not case.correct and value > 0 for case, value in zip(some, values, strict=True)]
     missed = [case.missed and value > 0 for case, value in zip(some, values, strict=True)]
+    known = [case.patient for case in some if case.patient is not None]
+    patients = known if len(known) == len(some) else None
     try:
         return max(
-            controlled_limit(values, wrong, target_error),
-            controlled_limit(values, missed, target_missed),
+            controlled_limit(values, wrong, target_error, patients),
+            controlled_limit(values, missed, target_missed, patients),
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None

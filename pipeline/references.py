@@ -170,7 +170,10 @@ def add_references(
         [f"{name}/{item.image.path.relative_to(root).as_posix()}" for item in new],
     )
     labels = [item.image.label for item in held]
-    part = calibration.joined(CalibrationPart.of([item.seen for item in held], labels, name))
+    groups = sorted({item.image.group for item in held})
+    patients = [groups.index(item.image.group) for item in held]
+    own = CalibrationPart.of([item.seen for item in held], labels, name, patients)
+    part = calibration.joined(own)
     addition = Addition(
         name=name,
         references=dict(Counter(item.image.label for item in new)),

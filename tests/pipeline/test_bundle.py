@@ -102,6 +102,7 @@ def test_calibration_images_are_kept_under_the_digest_and_older_bundles_have_non
         labels=np.zeros(3, np.int8),
         visible=np.ones(3),
         scale_known=np.ones(3, bool),
+        patients=np.array([0, 0, 1]),
         sources=("training set",) * 3,
     )
     model = bundle.load_network().model
@@ -110,6 +111,7 @@ def test_calibration_images_are_kept_under_the_digest_and_older_bundles_have_non
     again = load_bundle(kept.directory).load_calibration()
     np.testing.assert_array_equal(again.embeddings, part.embeddings)
     assert again.sources == part.sources
+    assert [case.patient for case in again.cases(bundle.references)] == [0, 0, 1]
     with pytest.raises(ConfigurationError, match="another version"):
         replace(part, qualities=np.zeros((3, 5)))
     (kept.directory / "calibration.npz").write_bytes(b"changed")

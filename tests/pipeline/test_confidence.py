@@ -325,6 +325,21 @@ def test_the_risk_is_controlled_in_every_set_alone():
         calibrate([*known, *ours[:98]], target_missed=0.01)
 
 
+def test_images_of_one_patient_count_together():
+    """Wrong on one patient of twenty, whose images are many: one error, not half of all."""
+    patients = [0] * 100 + [1 + number % 19 for number in range(95)]
+    wrong = [patient == 0 for patient in patients]
+    consensus = [0.9 if is_wrong else 0.5 for is_wrong in wrong]
+    assert controlled_limit(consensus, wrong, 0.1, patients) == 0.0
+    assert controlled_limit(consensus, wrong, 0.1) == NEVER
+    # A few images of each of many patients, all of them wrong, are as many errors as patients.
+    spread = [number < 5 for number in range(95)]
+    assert controlled_limit([0.5] * 95, spread, 0.1, [n % 19 for n in range(95)]) == 0.0
+    assert controlled_limit([0.5] * 95, spread, 0.05, [n % 19 for n in range(95)]) == NEVER
+    with pytest.raises(ConfigurationError, match="20 patients with calibration images"):
+        controlled_limit(consensus, wrong, 0.01, patients)
+
+
 def test_a_model_that_is_wrong_everywhere_is_never_high():
     wrong = [
         CalibrationCase("benign" if number % 2 else "pre_b", scores(), neighbours())

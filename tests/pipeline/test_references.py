@@ -107,6 +107,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         labels=truths.astype(np.int8),
         visible=np.full(300, 0.1),
         scale_known=np.ones(300, bool),
+        patients=np.full(300, -1),
         sources=("training set",) * 300,
     )
     thresholds = part.thresholds(references)
