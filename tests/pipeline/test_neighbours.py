@@ -171,3 +171,19 @@ def test_damaged_references_are_refused_with_their_name(tmp_path: Path):
 def test_references_without_labels_for_all_are_refused():
     with pytest.raises(ConfigurationError):
         References(np.zeros((2, 3), np.float32), np.zeros(1, np.int8), ("a", "b"))
+
+
+def test_slopes_towards_an_embedding_are_those_of_the_similarity():
+    rng = np.random.default_rng(8)
+    stored = rng.uniform(0, 1, (4, 8)).astype(np.float32)
+    references = References(stored, np.zeros(4, np.int8), ("a", "b", "c", "d"))
+    image, reference, step = rng.uniform(0, 1, (3, 8))
+    (slope,) = references.slopes_towards(image[None])
+
+    def similarity(embedding: np.ndarray) -> float:
+        return float(
+            references.normalise(image[None])[0] @ references.normalise(embedding[None])[0]
+        )
+
+    change = similarity(reference + step) - similarity(reference)
+    assert slope @ step == pytest.approx(change)

@@ -15,7 +15,7 @@ from pipeline.explain.exact import (
     scores_by_maps,
 )
 from pipeline.explain.exact.folded import folded
-from tests.pipeline.test_exact_scores import SHAPE, plainly, superpixel_samples
+from tests.pipeline.explain.test_exact_scores import SHAPE, plainly, superpixel_samples
 
 layers = keras.layers
 
