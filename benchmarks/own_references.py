@@ -45,8 +45,11 @@ def main() -> None:
     options = parser.parse_args()
     bundle = load_bundle(options.bundle)
     network = bundle.load_network()
-    found: dict[str, Any] = {"bundle": bundle.digest, "error": options.error}
-    found["missed"] = options.missed
+    found: dict[str, Any] = {
+        "bundle": bundle.digest,
+        "error": options.error,
+        "missed": options.missed,
+    }
     print("| set | references | calibrated on | judged | high before | high after | wrong among |")
     print("|---|---|---|---|---|---|---|")
     for name in options.sets:

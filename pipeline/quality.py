@@ -136,11 +136,11 @@ def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumber
     pooled = np.concatenate([part.ravel() for part in luminance]) / 255
     laplacian = np.concatenate([_laplacian(part).ravel() for part in luminance])
     saturated = np.concatenate([_saturated(part.pixels) for part in visible])
-    longer = np.concatenate([_saturated(_exposed_longer(part.pixels)) for part in visible])
     stained = np.concatenate([_stained(part.pixels).ravel() for part in visible])
     in_cells = np.concatenate([part.white_cells.ravel() for part in visible])
     if not in_cells.any():
         in_cells[:] = True
+    cell_pixels = np.concatenate([part.pixels.reshape(-1, 1, 3) for part in visible])[in_cells]
     low, middle, high = np.percentile(pooled, [5, 50, 95])
     return QualityNumbers(
         focus=_log_variance(laplacian),
@@ -150,7 +150,7 @@ def quality_numbers(geometry: FieldGeometry, cells: WhiteCells) -> QualityNumber
         cell_detail=_cell_detail(visible),
         cell_brightness=float(np.median(pooled[in_cells])),
         cell_saturated=float(saturated[in_cells].mean()),
-        cell_saturated_longer=float(longer[in_cells].mean()),
+        cell_saturated_longer=float(_saturated(_exposed_longer(cell_pixels)).mean()),
         stained=float(stained.mean()),
     )
 
