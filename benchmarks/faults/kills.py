@@ -139,14 +139,21 @@ def rolling_restart(trial: Trial) -> None:
     url = trial.redis().url
     feeder = trial.feeder(url)
     most = trial.strikes
+    limit = trial.limits["soft_limit_seconds"] + 5
     waits = []
 
     def stop(group: Group) -> None:
         told = trial.strike()
         children = group.children()
+
+        def stopped() -> bool:
+            return group.leader.poll() is not None and not any(map(alive, children))
+
         group.leader.send_signal(signal.SIGTERM)
-        trial.wait_until(lambda: group.leader.poll() is not None, "the worker stops")
-        trial.wait_until(lambda: not any(map(alive, children)), "its processes end")
+        trial.wait_until(lambda: stopped() or time.monotonic() - told > limit, "a while")
+        if not stopped():
+            trial.ask_what_it_does(group)
+        trial.wait_until(stopped, "the worker stops and its processes end")
         waits.append(time.monotonic() - told)
         trial.claim("exit status of a worker that was told to stop", group.leader.poll(), 0)
 
@@ -160,5 +167,4 @@ def rolling_restart(trial: Trial) -> None:
     while len(workers) > 2:
         stop(workers.pop(0))
     trial.finish(feeder)
-    limit = trial.limits["soft_limit_seconds"] + 5
     trial.claim("seconds a worker took to stop", max(waits), limit)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -62,6 +63,9 @@ _BUCKET_LIMITS: dict[str, float] = {
     "lease_seconds": 48,
 }
 
+#: How long a process that hangs has to say where, and how much of it is kept.
+_ANSWER_SECONDS, _EVIDENCE_CHARACTERS = 1.0, 20_000
+
 #: A trial that takes longer than this does not end.
 _PATIENCE_SECONDS = 1800.0
 
@@ -99,6 +103,8 @@ class Findings:
     executions: int
     seconds: float
     claims: list[Claim] = field(default_factory=list)
+    #: Ends of the log where processes were asked what they are doing.
+    evidence: list[str] = field(default_factory=list)
 
     @property
     def broken(self) -> list[str]:
@@ -144,6 +150,7 @@ class Trial:
         self.seed = seed
         self.struck = 0
         self.claims: list[Claim] = []
+        self.evidence: list[str] = []
         #: Limits of its workers and feeders.
         self.limits = dict(LIMITS)
         #: Files besides the usual ones, by path below the archive.
@@ -230,6 +237,7 @@ class Trial:
             "SCREEN_BROKER_URL": url,
             "SCREEN_ANALYSER": "benchmarks.rig.stubs:open_analyser",
             "SCREEN_PROCESSES": str(processes),
+            "PYTHONFAULTHANDLER": "1",
             **self.environment,
             **environment,
         }
@@ -281,6 +289,18 @@ class Trial:
         """A figure that must not exceed the limit; None: it is only told."""
         self.claims.append(Claim(what, round(value, 3), limit))
 
+    def ask_what_it_does(self, group: Group) -> None:
+        """Keep the stacks of a worker that hangs; its processes do not outlive the question."""
+        before = self.log.stat().st_size
+        # Celery prints its threads at this signal, Python's fault handler at that one.
+        group.leader.send_signal(signal.SIGUSR1)
+        for child in group.children():
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGABRT)
+        time.sleep(_ANSWER_SECONDS)
+        said = self.log.read_bytes()[before:].decode(errors="replace")
+        self.evidence.append(said[-_EVIDENCE_CHARACTERS:])
+
     def findings(self) -> Findings:
         """Compare the reports with the manifest and with the undisturbed ones."""
         seconds = round(time.monotonic() - self._started, 1)
@@ -299,6 +319,7 @@ class Trial:
             executions=len(self.laboratory.calls()),
             seconds=seconds,
             claims=self.claims,
+            evidence=self.evidence,
         )
 
 

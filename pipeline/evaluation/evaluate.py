@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from pipeline.analyse import open_analyser
 from pipeline.bundle import RECORD_FILE, Bundle, load_bundle
-from pipeline.errors import ConfigurationError, ScreenError
+from pipeline.errors import ConfigurationError
 from pipeline.evaluation.baselines import BASELINES
 from pipeline.evaluation.comparison import Colours, judge_with_baseline
 from pipeline.evaluation.examples import Example, list_examples, read_table
@@ -20,6 +18,7 @@ from pipeline.evaluation.judge import judge_examples
 from pipeline.evaluation.options import EvaluationOptions, JudgedPart
 from pipeline.evaluation.protocols import Part, Protocol, parts_of, protocol_named
 from pipeline.evaluation.record import JUDGING, content_of, write_record
+from pipeline.evaluation.training_process import TrainingProcess
 from pipeline.labels import LABELS
 from pipeline.quiet import load_keras
 from pipeline.references import additions_of
@@ -173,22 +172,23 @@ def _with_recipe(
             f"{', '.join(LABELS)} (folders benign, early, pre, pro)"
         )
     judged = []
-    for part in parts_of(protocol, examples, options.folds or None):
-        directory = options.out / part.name / "bundle"
-        if not (directory / RECORD_FILE).exists():
-            say(f"training {options.recipe} for {part.name}")
-            _train(options, part, directory, table, protocol.fold_column, say)
-        bundle = load_bundle(directory)
-        if bundle.record.training["recipe"] != options.recipe:
-            raise ConfigurationError(
-                f"{directory} holds a bundle of the recipe {bundle.record.training['recipe']}: "
-                "name another --out"
-            )
-        if _cannot_be_copies(seen_by(bundle, options.data, part.test), options.data, part):
-            raise ConfigurationError(
-                f"{directory} was trained on images of {part.name}: name another --out"
-            )
-        judged.append(_judge_part(options, directory, bundle, part, say, show))
+    with TrainingProcess(say) as process:
+        for part in parts_of(protocol, examples, options.folds or None):
+            directory = options.out / part.name / "bundle"
+            if not (directory / RECORD_FILE).exists():
+                say(f"training {options.recipe} for {part.name}")
+                _train(process, options, part, directory, table, protocol.fold_column)
+            bundle = load_bundle(directory)
+            if bundle.record.training["recipe"] != options.recipe:
+                raise ConfigurationError(
+                    f"{directory} holds a bundle of the recipe {bundle.record.training['recipe']}: "
+                    "name another --out"
+                )
+            if _cannot_be_copies(seen_by(bundle, options.data, part.test), options.data, part):
+                raise ConfigurationError(
+                    f"{directory} was trained on images of {part.name}: name another --out"
+                )
+            judged.append(_judge_part(options, directory, bundle, part, say, show))
     return judged
 
 
@@ -202,13 +202,13 @@ def _cannot_be_copies(seen: Sequence[str], root: Path, part: Part) -> bool:
 
 
 def _train(
-    options: EvaluationOptions, part: Part, out: Path, table: Path, fold_column: str, say: Say
+    process: TrainingProcess,
+    options: EvaluationOptions,
+    part: Part,
+    out: Path,
+    table: Path,
+    fold_column: str,
 ) -> None:
-    """Train in a process of its own.
-
-    Training uses all processors; judging, as in a worker, one thread, and TensorFlow lets a process
-    choose only once. The process also takes its memory with it.
-    """
     load_keras()
     from pipeline.training.run import TrainingOptions
 
@@ -224,49 +224,7 @@ def _train(
         seed=options.seed,
         erased_images=ERASED_IMAGES,
     )
-    chosen = replace(chosen, **dict(options.training))
-    context = multiprocessing.get_context("spawn")
-    heard, told = context.Pipe(duplex=False)
-    process = context.Process(target=_train_and_tell, args=(chosen, told))
-    process.start()
-    told.close()
-    try:
-        failed = _listen(heard, say)
-        process.join()
-    finally:
-        if process.is_alive():
-            process.terminate()
-            process.join()
-    if failed is not None:
-        raise ConfigurationError(failed)
-    if process.exitcode != 0:
-        raise ConfigurationError(
-            f"the training of {part.name} ended with status {process.exitcode}; the message is "
-            "above. The same command goes on from the last epoch"
-        )
-
-
-def _train_and_tell(options: Any, told: Connection) -> None:
-    """In the training process: train, and tell the other end what is going on."""
-    load_keras()
-    from pipeline.training.run import train
-
-    try:
-        train(options, lambda message: told.send(("say", message)))
-    except ScreenError as error:
-        told.send(("failed", str(error)))
-
-
-def _listen(heard: Connection, say: Say) -> str | None:
-    """Pass on what the training says until it ends; returns why it failed, if it told."""
-    while True:
-        try:
-            kind, words = heard.recv()
-        except EOFError:
-            return None
-        if kind == "failed":
-            return str(words)
-        say(words)
+    process.train(replace(chosen, **dict(options.training)))
 
 
 def _judge_part(

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.faults import SCENARIOS, Findings, Trial
 from benchmarks.faults.__main__ import main, read_lines, table
-from benchmarks.faults.trial import Claim
+from benchmarks.faults.trial import Claim, NotPossibleError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -53,3 +53,18 @@ def test_every_fault_is_described() -> None:
     text = (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")
     for row in SCENARIOS:
         assert f"\n| {row.split()[0]} |" in text
+
+
+def test_a_worker_that_hangs_says_where(tmp_path: Path) -> None:
+    with Trial(tmp_path, images=4, patients=1, delay=60) as trial:
+        try:
+            url = trial.redis().url
+        except NotPossibleError as error:
+            pytest.skip(str(error))
+        worker = trial.worker(url, processes=1)
+        trial.feeder(url)
+        trial.wait_until(lambda: len(trial.laboratory.calls()) > 0, "an image is begun")
+        trial.ask_what_it_does(worker)
+        (said,) = trial.evidence
+    assert "benchmarks/rig/stubs.py" in said, "its process"
+    assert "worker/celery_app.py" in said, "itself"

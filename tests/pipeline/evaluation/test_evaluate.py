@@ -7,7 +7,9 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -205,7 +207,7 @@ def test_a_recipe_is_trained_once_per_fold_and_the_folds_are_pooled(
 ):
     trained = []
 
-    def train(options, part, out, table, fold_column, say) -> None:
+    def train(process, options, part, out, table, fold_column) -> None:
         assert (fold_column, table) == ("block_fold", labelled / "folds.csv")
         trained.append(part.fold)
         ids = [one.path for one in part.learn]
@@ -233,7 +235,7 @@ def test_random_folds_may_have_copies_on_both_sides_and_nothing_else(
     table = (root / "folds.csv").read_text().replace("block_fold", "random_fold")
     (root / "folds.csv").write_text(table)
 
-    def train(options, part, out, table, fold_column, say) -> None:
+    def train(process, options, part, out, table, fold_column) -> None:
         some = part.learn if learned == "all but the test part" else (*part.learn, *part.test)
         contents = contents_of(root / one.path for one in some)
         ids = [one.path for one in some]
@@ -270,19 +272,28 @@ def test_a_recipe_trains_and_is_judged_for_real(labelled, tmp_path):
     # Thresholds need two hundred images: ten of fifteen blocks.
     write_folder(root, per_class=75)
     said: list[str] = []
-    evaluation = evaluate(
-        EvaluationOptions(
-            data=root,
-            out=tmp_path / "out",
-            protocol="blocks",
-            recipe="all-net",
-            folds=(0,),
-            epochs=1,
-            resamples=100,
-            training=(("calibration_groups", 10),),
-        ),
-        say=said.append,
-    )
-    assert any(message.startswith("epoch 1") for message in said)
-    assert evaluation["images"] + sum(evaluation["failed"].values()) > 10
-    assert evaluation["model"]["unseen"] == "checked by content"
+
+    def found(out: str, *folds: int) -> dict[str, Any]:
+        return evaluate(
+            EvaluationOptions(
+                data=root,
+                out=tmp_path / out,
+                protocol="blocks",
+                recipe="all-net",
+                folds=folds,
+                epochs=1,
+                resamples=100,
+                training=(("calibration_groups", 10),),
+            ),
+            say=said.append,
+        )
+
+    both = found("both", 0, 1)
+    assert sum(message.startswith("epoch 1") for message in said) == 2
+    assert both["images"] + sum(both["failed"].values()) > 20
+    assert both["model"]["unseen"] == "checked by content"
+    found("second", 1)
+    networks = [tmp_path / out / "fold-1/bundle/network.keras" for out in ("both", "second")]
+    weights = [keras.models.load_model(path, compile=False).get_weights() for path in networks]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
