@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--limit", type=int, help="about so many images, to try it out")
     parser.add_argument("--seed", type=int, default=2025)
-    parser.add_argument("--loaders", type=int, default=1)
+    parser.add_argument("--loaders", type=int, default=2)
     options = parser.parse_args()
     folds = sorted({image.fold for image in read_two_classes(options.data)})
     records = [fold(options, number) for number in folds]

@@ -88,9 +88,9 @@ def _numbers(_: click.Context, parameter: click.Parameter, value: str | None) ->
 )
 @click.option(
     "--loaders",
-    default=1,
+    default=2,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=2),
     help="With --recipe: threads that read and augment images.",
 )
 @click.option(

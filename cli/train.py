@@ -56,9 +56,9 @@ import click
 )
 @click.option(
     "--loaders",
-    default=1,
+    default=2,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=2),
     help="Threads that read and augment images; the batches are the same however many.",
 )
 @click.option(

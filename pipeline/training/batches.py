@@ -15,6 +15,11 @@ from pipeline.training.recipe import Augment, Classes, Recipe, Sampling
 
 LoadImage = Callable[[Path], np.ndarray]
 
+#: Threads that prepare batches, at least. With one alone Keras leaves it to tf.data, whose thread
+#: for tuning is waited for at the end of every epoch until it looks around next: idle for 5 to 25 s
+#: with TensorFlow 2.21, as long again as the epoch of a small network.
+FEWEST_LOADERS = 2
+
 #: Keeps the draw of surplus images apart from the batches, whose seeds end in their number.
 _DRAW = 2**32 - 1
 
@@ -36,7 +41,7 @@ class EpochBatches(keras.utils.PyDataset):
         seed: int,
         epoch: int,
         outputs: Sequence[str] = (),
-        loaders: int = 1,
+        loaders: int = FEWEST_LOADERS,
     ) -> None:
         super().__init__(workers=loaders)
         self._load = load
@@ -97,7 +102,7 @@ class PlainBatches(keras.utils.PyDataset):
         batch_size: int,
         outputs: Sequence[str] = (),
     ) -> None:
-        super().__init__(workers=1)
+        super().__init__(workers=FEWEST_LOADERS)
         self._images, self._load, self._classes = images, load, classes
         self._batch_size, self._outputs = batch_size, tuple(outputs)
 

@@ -14,7 +14,13 @@ import keras
 import numpy as np
 
 from pipeline.errors import ConfigurationError
-from pipeline.training.batches import EpochBatches, LoadImage, PlainBatches, unit_range
+from pipeline.training.batches import (
+    FEWEST_LOADERS,
+    EpochBatches,
+    LoadImage,
+    PlainBatches,
+    unit_range,
+)
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.data import LabelledImage
 from pipeline.training.recipe import FOUR_CLASSES, Classes, Recipe
@@ -41,7 +47,7 @@ class FitOptions:
     seed: int
     classes: Classes = FOUR_CLASSES
     precision: Precision = "float32"
-    loaders: int = 1
+    loaders: int = FEWEST_LOADERS
     weights: Path | None = None
 
 

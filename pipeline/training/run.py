@@ -24,7 +24,7 @@ from pipeline.neighbours import References
 from pipeline.preprocess import Preprocessing, view_of
 from pipeline.results import AnalysisOptions
 from pipeline.threads import one_thread
-from pipeline.training.batches import LoadImage
+from pipeline.training.batches import FEWEST_LOADERS, LoadImage
 from pipeline.training.calibration import embed_references, measure_calibration_part
 from pipeline.training.card import model_card, tested_sentence
 from pipeline.training.data import (
@@ -70,7 +70,7 @@ class TrainingOptions:
     epochs: int | None = None
     seed: int = 2025
     precision: Precision = "float32"
-    loaders: int = 1
+    loaders: int = FEWEST_LOADERS
     weights: Path | None = None
     images_per_class: int | None = None
     limit: int | None = None

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.labels import LABELS
 from pipeline.preprocess import Preprocessing
 from pipeline.training.augment import random_affine
-from pipeline.training.batches import EpochBatches
+from pipeline.training.batches import EpochBatches, PlainBatches
 from pipeline.training.data import LabelledImage
 from pipeline.training.fit import FitOptions, fit
 from pipeline.training.recipe import (
@@ -107,6 +107,15 @@ def batches(recipe: Recipe, epoch: int = 0, **options) -> EpochBatches:
 
 def labels_shown(shown: EpochBatches) -> list[int]:
     return np.bincount(np.concatenate([shown[i][1] for i in range(len(shown))])).tolist()
+
+
+def test_no_tuning_thread_is_waited_for_at_the_end_of_an_epoch(recipe):
+    """Which tf.data has where Keras leaves the loading to it."""
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    plain = PlainBatches(IMAGES, load, classes=FOUR_CLASSES, batch_size=8)
+    for shown in (batches(recipe), plain):
+        assert PyDatasetAdapter(shown).get_tf_dataset().options().autotune.enabled is False
 
 
 def test_images_are_joined_with_others_of_their_class(recipe):
