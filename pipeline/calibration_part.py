@@ -15,15 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.classify import Network, classify
-from pipeline.confidence import (
-    N_CLOSE,
-    TARGET_ERROR,
-    TARGET_MISSED,
-    CalibrationCase,
-    Thresholds,
-    calibrate,
-    visible_share,
-)
+from pipeline.confidence import N_CLOSE, Thresholds, visible_share
 from pipeline.decode import decode
 from pipeline.errors import ConfigurationError
 from pipeline.geometry import fit_field
@@ -31,6 +23,7 @@ from pipeline.labels import LABELS, REFERENCE_LABELS, ReferenceLabel
 from pipeline.neighbours import References
 from pipeline.quality import Part, QualityLimits, QualityNumbers, quality_limits, quality_numbers
 from pipeline.segment import segment
+from pipeline.thresholds import TARGET_ERROR, TARGET_MISSED, CalibrationCase, calibrate
 from pipeline.types import ClassScores
 
 #: Columns of ``CalibrationPart.qualities``.

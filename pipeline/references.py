@@ -25,12 +25,13 @@ from pipeline.bundle import (
 )
 from pipeline.calibration_part import CalibrationPart, MeasuredImage, measure_image
 from pipeline.classify import Network
-from pipeline.confidence import TARGET_ERROR, TARGET_MISSED, Thresholds
+from pipeline.confidence import Thresholds
 from pipeline.errors import BadInputError, ConfigurationError
 from pipeline.labels import FOLDER_ALIASES, REFERENCE_LABELS, ReferenceLabel
 from pipeline.latent_map import LatentMap
 from pipeline.neighbours import References
 from pipeline.results import Record
+from pipeline.thresholds import TARGET_ERROR, TARGET_MISSED
 from pipeline.training.data import IMAGE_SUFFIXES
 
 #: Folder names of labelled references. ``benign`` here is: no leukaemia.

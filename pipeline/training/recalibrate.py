@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pipeline.analyse import Analyser
 from pipeline.bundle import Bundle, write_bundle
-from pipeline.confidence import TARGET_ERROR, TARGET_MISSED
 from pipeline.errors import ConfigurationError
 from pipeline.latent_map import LatentMap
 from pipeline.references import UnchangedNetwork, additions_of, card_of, refuse_occupied
 from pipeline.results import AnalysisOptions
 from pipeline.threads import one_thread
+from pipeline.thresholds import TARGET_ERROR, TARGET_MISSED
 from pipeline.training.calibration import measure_calibration_part
 from pipeline.training.card import keep_explanations, model_card, tested_sentence
 from pipeline.training.data import Split, hold_out, infer_folds, read_folds
