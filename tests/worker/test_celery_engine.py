@@ -409,7 +409,9 @@ def test_messages_handed_out_together_take_one_round_trip(
         engine.hand_out(laboratory.store, run, range(64))
         reads = server.client.info("stats")["total_reads_processed"] - before
     assert sum(server.client.llen(key) for key in queue_keys()) == 65
-    assert reads < 16
+    # redis-py writes a batch in pieces of 6 kB, about twenty here, and on a busy machine each is a
+    # read of its own; a round trip for each message would be 64 at least.
+    assert reads < 32
 
 
 def test_what_the_application_is_configured_with(server: RedisServer) -> None:
