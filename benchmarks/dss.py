@@ -24,6 +24,7 @@ import numpy as np
 
 from pipeline.errors import ConfigurationError
 from pipeline.evaluation.bootstrap import RESAMPLES, figure, resample_counts, share_measure
+from pipeline.training.batches import FEWEST_LOADERS
 from pipeline.training.dss_recipes import DSS
 from pipeline.training.run import TrainingOptions, train
 from pipeline.training.two_classes import RECORD_FILE, read_two_classes, two_class_figures
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--limit", type=int, help="about so many images, to try it out")
     parser.add_argument("--seed", type=int, default=2025)
-    parser.add_argument("--loaders", type=int, default=2)
+    parser.add_argument("--loaders", type=int, default=FEWEST_LOADERS)
     options = parser.parse_args()
     folds = sorted({image.fold for image in read_two_classes(options.data)})
     records = [fold(options, number) for number in folds]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 from benchmarks.rig.laboratory import (
     BUCKET,
+    REPOSITORY,
     WORK,
     Laboratory,
     make_laboratory,
@@ -299,6 +301,8 @@ class Trial:
                 os.kill(child, signal.SIGABRT)
         time.sleep(_ANSWER_SECONDS)
         said = self.log.read_bytes()[before:].decode(errors="replace")
+        for where in (str(REPOSITORY), sys.base_prefix):
+            said = said.replace(where, "")
         self.evidence.append(said[-_EVIDENCE_CHARACTERS:])
 
     def findings(self) -> Findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def _with_recipe(
             f"{', '.join(LABELS)} (folders benign, early, pre, pro)"
         )
     judged = []
-    with TrainingProcess(say) as process:
+    with closing(TrainingProcess(say)) as process:
         for part in parts_of(protocol, examples, options.folds or None):
             directory = options.out / part.name / "bundle"
             if not (directory / RECORD_FILE).exists():

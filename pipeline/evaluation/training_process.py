@@ -9,8 +9,8 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigurationError, ScreenError
 from pipeline.quiet import load_keras
@@ -18,32 +18,19 @@ from pipeline.quiet import load_keras
 if TYPE_CHECKING:
     from pipeline.training.run import TrainingOptions
 
-#: How long an idle process has to end by itself.
-_GOODBYE_SECONDS = 10.0
-
 
 class TrainingProcess:
     """Trains what it is asked to, one after the other; it starts with the first."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._line: Connection | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process is None or self._line is None:
-            return
-        self._line.close()
-        self._process.join(_GOODBYE_SECONDS if error is None else 0)
-        if self._process.is_alive():
+    def close(self) -> None:
+        """End the process, whatever it is at: every epoch and every bundle is on the disk."""
+        if self._process is not None and self._line is not None:
+            self._line.close()
             self._process.terminate()
             self._process.join()
 
@@ -52,27 +39,29 @@ class TrainingProcess:
 
         Raises ConfigurationError if the training does, or if its process ends.
         """
-        line = self._start() if self._line is None else self._line
+        process, line = self._started()
         try:
             line.send(options)
             while (told := line.recv())[0] == "say":
                 self._say(told[1])
         except (EOFError, OSError) as error:
+            process.join()
             raise ConfigurationError(
-                f"the process that trained {options.out} has ended; the message is above. The same "
-                "command goes on from the last epoch"
+                f"the process that trained {options.out} ended with status {process.exitcode}; the "
+                "message is above. The same command goes on from the last epoch"
             ) from error
         if told[0] == "failed":
             raise ConfigurationError(told[1])
 
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        self._line, far_end = context.Pipe()
-        self._process = context.Process(target=_work, args=(far_end,))
-        self._process.start()
-        # Only the process may hold it: otherwise its death would not be noticed.
-        far_end.close()
-        return self._line
+    def _started(self) -> tuple[BaseProcess, Connection]:
+        if self._process is None or self._line is None:
+            context = multiprocessing.get_context("spawn")
+            self._line, far_end = context.Pipe()
+            self._process = context.Process(target=_work, args=(far_end,))
+            self._process.start()
+            # Only the process may hold it: otherwise its death would not be noticed.
+            far_end.close()
+        return self._process, self._line
 
 
 def _work(line: Connection) -> None:

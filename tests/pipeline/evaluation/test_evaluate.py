@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -268,6 +267,8 @@ def test_what_makes_no_sense_is_refused(options):
 @pytest.mark.timeout(1200)
 def test_a_recipe_trains_and_is_judged_for_real(labelled, tmp_path):
     """One epoch on smears that are hardly smears: all parts fit together, nothing more."""
+    import keras
+
     root = tmp_path / "data"
     # Thresholds need two hundred images: ten of fifteen blocks.
     write_folder(root, per_class=75)
