@@ -18,7 +18,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.evaluation.bootstrap import RESAMPLES, figure, resample_counts, share_measure
 from pipeline.training.batches import FEWEST_LOADERS
 from pipeline.training.dss_recipes import DSS
+from pipeline.training.fit import Precision
 from pipeline.training.run import TrainingOptions, train
 from pipeline.training.two_classes import RECORD_FILE, read_two_classes, two_class_figures
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="about so many images, to try it out")
     parser.add_argument("--seed", type=int, default=2025)
     parser.add_argument("--loaders", type=int, default=FEWEST_LOADERS)
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     options = parser.parse_args()
     folds = sorted({image.fold for image in read_two_classes(options.data)})
     records = [fold(options, number) for number in folds]
@@ -53,6 +55,7 @@ def main() -> None:
         "best_epoch": [record["best_epoch"] for record in records],
         "weights": records[0]["weights"],
         "seed": options.seed,
+        "precision": options.precision,
         "limited_to": options.limit,
         **summarise([record["judged"] for record in records], options.seed),
     }
@@ -75,6 +78,7 @@ def fold(options: argparse.Namespace, number: int) -> dict[str, Any]:
         epochs=options.epochs,
         seed=options.seed,
         loaders=options.loaders,
+        precision=options.precision,
         weights=options.weights,
         limit=options.limit,
         dataset=options.data.name,
@@ -87,6 +91,7 @@ def fold(options: argparse.Namespace, number: int) -> dict[str, Any]:
         "recipe": chosen.recipe,
         "epochs": options.epochs or record["epochs"],
         "seed": options.seed,
+        "precision": options.precision,
         "limited_to": options.limit,
         "dataset": chosen.dataset,
         "weights": options.weights.name if options.weights else "random",

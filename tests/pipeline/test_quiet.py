@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -21,3 +23,19 @@ def test_what_was_said_before_a_failure_is_shown(capfd: pytest.CaptureFixture[st
         os.write(2, b"no such library\n")
         raise ImportError
     assert capfd.readouterr().err == "no such library\n"
+
+
+def test_keras_comes_without_what_it_only_plots_with() -> None:
+    program = """
+import sys
+from pipeline.quiet import load_keras
+
+load_keras()
+print(*sorted({"keras", "matplotlib", "sklearn", "tensorflow"} & sys.modules.keys()))
+import matplotlib.pyplot, sklearn
+print(sklearn.__name__)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert run.stdout.split() == ["keras", "tensorflow", "sklearn"]
