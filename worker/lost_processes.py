@@ -1,7 +1,8 @@
-"""What a Celery worker does when one of its processes dies at an image.
+"""What a Celery worker does when one of its processes dies at an image, and when it forgets one.
 
-By itself it may notice after five seconds, wait for ten, and put the message behind all others,
-which can be minutes of work. Here another process is started and the image tried again at once.
+By itself it may notice a death after five seconds, wait for ten, and put the message behind all
+others, which can be minutes of work. Here another process is started and the image tried again at
+once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,21 @@ class _Pool(AsynPool):
     @property
     def timers(self) -> dict[Any, float]:
         return {self.maintain_pool: _LOOK_SECONDS}
+
+    def flush(self) -> None:
+        """Drop what no process was given, when the worker stops or has lost its connection.
+
+        Celery 5.7 also drops what a process was given a moment ago and has not confirmed yet. The
+        process does it nevertheless, without a time limit, and does not end before somebody has
+        read its answer, or after 30 s.
+        """
+        given = {key: job for key, job in self._cache.items() if job._write_to is not None}
+        super().flush()
+        for key, job in given.items():
+            process = job._write_to
+            if process._is_alive() and not job.ready():
+                self._cache[key] = job
+                self._busy_workers.add(process.inqW_fd)
 
 
 class TaskPool(prefork.TaskPool):

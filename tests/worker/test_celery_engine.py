@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -149,6 +150,30 @@ def test_a_worker_told_to_stop_finishes_its_image(
         done = runs.progress(celery_laboratory.store, run).ok
         assert done == len(celery_laboratory.computed())
         assert waiting(redis_server) == run.images - done
+
+
+def test_a_worker_told_to_stop_waits_for_what_its_process_was_given_and_has_not_begun(
+    celery_laboratory: Laboratory, redis_server: RedisServer
+) -> None:
+    celery_laboratory.fill(1, 2)
+    run = celery_laboratory.freeze()
+    settings = celery_laboratory.settings(broker_url=redis_server.url)
+    with working(redis_server, 1) as (worker,), CeleryEngine(settings) as engine:
+        engine.hand_out(celery_laboratory.store, run, [0])
+        wait_until(lambda: bool(celery_laboratory.calls()), 60, "work")
+        wait_until(lambda: waiting(redis_server) == 0, 20, "nothing to do")
+        (call,) = celery_laboratory.calls()
+        os.kill(call.process, signal.SIGSTOP)
+        engine.hand_out(celery_laboratory.store, run, [1])
+        wait_until(lambda: bool(redis_server.client.hlen(UNACKED_KEY)), 20, "taken")
+        time.sleep(0.5)  # It is now in the pipe to the process.
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        os.kill(call.process, signal.SIGCONT)
+        # Well before it gives up and hands back what its process has done.
+        assert worker.wait(15) == 0
+        assert runs.progress(celery_laboratory.store, run).ok == 2
+        assert waiting(redis_server) == 0
 
 
 def test_a_worker_told_to_stop_hands_back_an_image_that_takes_too_long(
