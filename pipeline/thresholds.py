@@ -38,6 +38,10 @@ from pipeline.types import ClassScores
 #: Share of all images that may be ``high`` and wrong, and ``high`` and a missed malignant one.
 TARGET_ERROR, TARGET_MISSED = 0.01, 0.005
 
+#: A ``high`` image may by its own consensus be this many times as likely to be wrong as all of them
+#: are together. Else a calibration part without errors would call an even chance ``high``.
+OWN_RISK = 10
+
 #: Range of temperatures. The lower end keeps a calibration part without a single error, whose
 #: likelihood grows without limit as the temperature falls, from making every image certain.
 COLDEST, HOTTEST = 0.25, 20.0
@@ -171,8 +175,9 @@ def calibrate(
     The limits of distance are conformal quantiles. Among the images within them on which network
     and neighbours agree, the limit of consensus is the lowest, and so keeps the most, at which both
     the share of wrong and the share of missed malignant images stay controlled, in every set alone:
-    a large set on which the network is good must not hide a small one on which it is not. Raises
-    ConfigurationError if there are too few images of a set for what is asked.
+    a large set on which the network is good must not hide a small one on which it is not. It is
+    ``1 - OWN_RISK * target_error`` at least. Raises ConfigurationError if there are too few images
+    of a set for what is asked.
     """
     _refuse_unusable(cases)
     temperature = rounded(
@@ -198,7 +203,10 @@ def calibrate(
         consensus=sorted(consensus_of(c.scores, c.neighbours) for c in cases),
     )
     sources = sorted({case.source for case in cases})
-    limit = max(_limit_of_set(name, cases, draft, target_error, target_missed) for name in sources)
+    limit = max(
+        rounded(1 - OWN_RISK * target_error),
+        *(_limit_of_set(name, cases, draft, target_error, target_missed) for name in sources),
+    )
     kept = [case for case in cases if _kept_consensus(case, draft) >= max(limit, 1e-9)]
     return draft.model_copy(
         update={

@@ -67,10 +67,10 @@ def test_the_temperature_is_found_that_a_network_was_distorted_with():
 
 
 def test_thresholds_keep_most_images_at_the_error_asked_for():
-    thresholds = calibrate(cases(np.random.default_rng(3)))
+    thresholds = calibrate(cases(np.random.default_rng(3)), target_error=0.02, target_missed=0.01)
     # Above a probability of 0.8 nothing is wrong: with all of that 40 % of the images are kept.
-    assert 0.36 < thresholds.calibration_coverage < 0.45
-    assert 0 < thresholds.calibration_error * thresholds.calibration_coverage <= 0.01
+    assert 0.4 < thresholds.calibration_coverage < 0.5
+    assert 0.01 < thresholds.calibration_error * thresholds.calibration_coverage <= 0.02
     assert thresholds.sets["training set"].coverage == thresholds.calibration_coverage
 
 
@@ -87,8 +87,19 @@ def test_a_missed_malignant_image_counts_for_more_than_a_confused_subtype():
         for case in confused
     ]
     assert sum(case.missed for case in missed) == sum(not case.correct for case in confused)
-    coverage = [calibrate(some).calibration_coverage for some in (confused, missed)]
+    targets = {"target_error": 0.02, "target_missed": 0.01}
+    coverage = [calibrate(some, **targets).calibration_coverage for some in (confused, missed)]
     assert coverage[1] < coverage[0]
+
+
+def test_an_image_that_is_likely_wrong_is_not_high_however_good_the_others_are():
+    sure = [CalibrationCase("pre_b", scores(), neighbours(), visible=0.05) for _ in range(250)]
+    thresholds = calibrate(sure)
+    assert (thresholds.calibration_error, thresholds.min_consensus) == (0, 0.9)
+    for probability, flag in ((0.89, "low"), (0.91, "high")):
+        found = judged(scores=scores("pre_b", probability), thresholds=thresholds)
+        assert found.flag == flag
+    assert calibrate(sure, target_error=0.05).min_consensus == 0.5
 
 
 @given(
