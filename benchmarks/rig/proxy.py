@@ -56,8 +56,9 @@ class Network:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._flowing.wait()
-        with suppress(OSError):
+        # Python 3.11 prints a traceback for every connection whose task ends as cancelled.
+        with suppress(OSError, asyncio.CancelledError):
+            await self._flowing.wait()
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             age = self._age
             await asyncio.gather(
