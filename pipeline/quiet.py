@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 
 #: Keras imports these if they are there, for plots and wrappers that nothing here uses. Starting a
-#: process takes a quarter longer with them, and 65 MB (benchmarks/process_start.py).
+#: process takes a fifth longer with them, and 65 MB (benchmarks/process_start.py).
 _UNUSED_BY_KERAS = ("matplotlib", "sklearn")
 
 #: File descriptor of standard error, which libraries in C++ write to.

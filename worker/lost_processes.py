@@ -1,8 +1,8 @@
-"""What a Celery worker does when one of its processes dies at an image, and when it forgets one.
+"""What a Celery worker does when one of its processes dies at an image.
 
-By itself it may notice a death after five seconds, wait for ten, and put the message behind all
-others, which can be minutes of work. Here another process is started and the image tried again at
-once.
+By itself it may notice after five seconds, wait for ten, and put the message behind all others,
+which can be minutes of work. Here another process is started and the image tried again at once.
+And what a process was given is not lost sight of when the worker stops or the broker goes away.
 """
 
 from __future__ import annotations
