@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +30,19 @@ def services(screen: Screen, source: str | Path, out: str | Path, *more: str) ->
     ]
     try:
         yield
-    finally:
-        for service in started:
-            service.send_signal(signal.SIGTERM)
-        said = [service.communicate(timeout=30)[1] for service in started]
+    except BaseException as error:
+        error.add_note("\n".join(_stopped(started)))
+        raise
+    said = _stopped(started)
     assert [service.returncode for service in started] == [0, 0], said
     assert "P1" not in "".join(said)
+
+
+def _stopped(services: list[subprocess.Popen[str]]) -> list[str]:
+    """What each of them said."""
+    for service in services:
+        service.send_signal(signal.SIGTERM)
+    return [service.communicate(timeout=30)[1] for service in services]
 
 
 def test_what_arrives_in_a_folder_is_reported(screen: Screen) -> None:
