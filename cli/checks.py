@@ -160,7 +160,7 @@ def _bucket(place: Place) -> Check:
     from worker.s3 import has_conditional_puts
 
     try:
-        conditional = has_conditional_puts(place / "store" / "probe")
+        conditional = has_conditional_puts(place)
     except ScreenError as error:
         mend = "look at AWS_ENDPOINT_URL_S3, AWS_REGION, the credentials and their policy"
         return Check("store", "FAIL", str(error), mend)

@@ -266,7 +266,7 @@ class S3Store:
     def conditional(self) -> bool:
         """Whether the server has conditional puts, tried out when it is first asked."""
         if self._conditional is None:
-            self._conditional = has_conditional_puts(Place(self.place.bucket, self._key("probe/")))
+            self._conditional = has_conditional_puts(self.place)
         return self._conditional
 
     def read(self, key: str) -> bytes | None:
@@ -324,15 +324,14 @@ class S3Store:
                 yield key.removeprefix(start)
 
     def is_empty(self) -> bool:
-        """Whether nothing at all lies there."""
+        """Whether nothing lies there.
+
+        What conditional puts are tried out with does not count: somebody else may be about it in
+        the same moment, or have been killed at it.
+        """
         with s3_faults(self.place):
-            found = client().list_objects_v2(
-                Bucket=self.place.bucket,
-                Prefix=f"{self.place.prefix}store/",
-                MaxKeys=1,
-                **options(),
-            )
-        return not found.get("Contents")
+            found = keys_below(self.place.bucket, f"{self.place.prefix}store/")
+            return all(key.startswith(_probes(self.place).prefix) for key in found)
 
     def _key(self, key: str) -> str:
         check_key(key.removesuffix("/"))
@@ -353,8 +352,14 @@ def _put_if_absent(where: dict[str, str], data: bytes, **more: Any) -> None:
             return
 
 
-def has_conditional_puts(folder: Place) -> bool:
+def _probes(out: Place) -> Place:
+    """Where an output place's conditional puts are tried out."""
+    return out / "store" / "probe"
+
+
+def has_conditional_puts(out: Place) -> bool:
     """Whether a second ``If-None-Match: *`` put of a key is refused; some servers ignore it."""
+    folder = _probes(out)
     where = {"Bucket": folder.bucket, "Key": f"{folder.prefix}{uuid4().hex}"}
     with s3_faults(folder):
         client().put_object(**where, Body=b"probe", **put_options())

@@ -8,6 +8,7 @@ from tests.s3_server import free_port, use_endpoint
 from worker import s3
 from worker.place import Place
 from worker.s3 import S3Store, has_conditional_puts
+from worker.store import open_store
 
 
 @pytest.fixture
@@ -31,6 +32,22 @@ def test_a_server_that_ignores_the_condition_is_found_out(
     assert plain.create("a.json", b"first")
     assert not plain.create("a.json", b"second")
     assert plain.read("a.json") == b"first"
+
+
+def test_a_store_begins_though_another_process_tries_the_server_out(store: S3Store) -> None:
+    probe = {"Bucket": store.place.bucket, "Key": f"{store.place.prefix}store/probe/{'0' * 32}"}
+    s3.client().put_object(**probe, Body=b"probe")
+    with pytest.raises(ConfigurationError, match="holds no results"):
+        open_store(store.uri)
+    open_store(store.uri, create=True)
+    assert store.read("schema.json") is not None
+    open_store(store.uri)
+
+
+def test_what_is_no_store_is_not_made_one(store: S3Store) -> None:
+    store.replace("a.json", b"")
+    with pytest.raises(ConfigurationError, match="has layout unknown"):
+        open_store(store.uri, create=True)
 
 
 def ignore_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
