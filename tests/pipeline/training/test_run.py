@@ -188,7 +188,7 @@ IMAGES = 200
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.read is None])
 def test_every_recipe_trains_on_200_images_for_two_epochs(name, shared_data, tmp_path):
-    """200 images, 24 for the largest two; weights where the data folder has them."""
+    """200 images, 24 for the dearest three; weights where the data folder has them."""
     weights = {
         "mobilenetv2-transfer": "weights/mobilenet_v2_1.0_224_notop_dequant.onnx",
         "mobilenetv2-0.35-transfer": "weights/mobilenet_v2_0.35_224_notop.onnx",
