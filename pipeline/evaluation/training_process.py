@@ -18,6 +18,9 @@ from pipeline.quiet import load_keras
 if TYPE_CHECKING:
     from pipeline.training.run import TrainingOptions
 
+#: What a process that has nothing to do may take to end by itself.
+_ENDING_SECONDS = 30.0
+
 
 class TrainingProcess:
     """Trains what it is asked to, one after the other; it starts with the first."""
@@ -26,11 +29,15 @@ class TrainingProcess:
         self._say = say
         self._process: BaseProcess | None = None
         self._line: Connection | None = None
+        self._at_work = False
 
     def close(self) -> None:
         """End the process, whatever it is at: every epoch and every bundle is on the disk."""
         if self._process is not None and self._line is not None:
             self._line.close()
+            if not self._at_work:
+                # Only what ends by itself gives back its semaphores.
+                self._process.join(_ENDING_SECONDS)
             self._process.terminate()
             self._process.join()
 
@@ -40,6 +47,7 @@ class TrainingProcess:
         Raises ConfigurationError if the training does, or if its process ends.
         """
         process, line = self._started()
+        self._at_work = True
         try:
             line.send(options)
             while (told := line.recv())[0] == "say":
@@ -50,6 +58,7 @@ class TrainingProcess:
                 f"the process that trained {options.out} ended with status {process.exitcode}; the "
                 "message is above. The same command goes on from the last epoch"
             ) from error
+        self._at_work = False
         if told[0] == "failed":
             raise ConfigurationError(told[1])
 

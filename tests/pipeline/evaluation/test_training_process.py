@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from contextlib import closing
@@ -31,6 +32,14 @@ def test_one_process_is_asked_again_and_again_and_its_death_is_noticed(tmp_path:
         with pytest.raises(ConfigurationError, match=r"status -9;.*from the last epoch"):
             process.train(impossible)
     assert trainer not in children_of(os.getpid())
+
+
+def test_a_process_that_has_nothing_to_do_ends_by_itself(tmp_path: Path) -> None:
+    with closing(TrainingProcess(lambda message: None)) as process:
+        with pytest.raises(ConfigurationError, match="no recipe"):
+            process.train(TrainingOptions("no-net", tmp_path, tmp_path, tmp_path))
+        (trainer,) = multiprocessing.active_children()
+    assert trainer.exitcode == 0
 
 
 def command(process: int) -> str:
