@@ -15,6 +15,7 @@ from worker.place import Place
 
 if TYPE_CHECKING:
     from pipeline.report import IndexEntry
+    from worker.complete import Completed
     from worker.records import Progress, RunRecord
     from worker.settings import Settings
     from worker.store import Store
@@ -35,12 +36,10 @@ class Work:
 
 def bring_to_end(work: Work) -> int:
     """Process what has no outcome, write the reports, say what came of it; the exit status."""
-    from worker.finalise import write_reports
-    from worker.runs import progress
+    from worker.runs import progress, why_cancelled
 
-    before = progress(work.store, work.run)
     try:
-        state = before if before.finished else _process(work)
+        before, state, reports = _complete(work)
     except KeyboardInterrupt as error:
         state = progress(work.store, work.run)
         raise StoppedError(
@@ -48,38 +47,6 @@ def bring_to_end(work: Work) -> int:
             "the same command continues this run",
             as_json=work.as_json,
         ) from error
-    entries = write_reports(work.store, work.run, work.out, reference_images=work.reference_images)
-    computed = state.ok + state.failed - before.ok - before.failed
-    answer = _answer(work, state, entries, computed)
-    if work.as_json:
-        print_json(answer)
-    else:
-        _print_summary(answer)
-    return SOME_FAILED if state.failed else DONE
-
-
-def _process(work: Work) -> Progress:
-    from worker import logs
-    from worker.engines import open_engine
-    from worker.observe import observed_feeder
-    from worker.reconcile import run_to_completion
-    from worker.runs import why_cancelled
-
-    if work.settings.log_format is not None:
-        logs.configure(work.settings.log_format)
-    with (
-        observed_feeder(work.settings),
-        open_engine(work.settings) as engine,
-        ProgressDisplay() as display,
-    ):
-        state = run_to_completion(
-            work.store,
-            work.run,
-            engine,
-            settings=work.settings,
-            on_progress=display.update,
-            on_pause=display.pause,
-        )
     if not state.finished:
         why = why_cancelled(work.store, work.run)
         raise FailedError(
@@ -89,7 +56,31 @@ def _process(work: Work) -> Progress:
             kind="stopped" if why else "cancelled",
             as_json=work.as_json,
         )
-    return state
+    answer = _answer(work, state, reports, before.remaining)
+    if work.as_json:
+        print_json(answer)
+    else:
+        _print_summary(answer)
+    return SOME_FAILED if state.failed else DONE
+
+
+def _complete(work: Work) -> Completed:
+    from worker import logs
+    from worker.complete import complete
+    from worker.observe import observed_feeder
+
+    if work.settings.log_format is not None:
+        logs.configure(work.settings.log_format)
+    with observed_feeder(work.settings), ProgressDisplay() as display:
+        return complete(
+            work.store,
+            work.run,
+            work.out,
+            settings=work.settings,
+            reference_images=work.reference_images,
+            on_progress=display.update,
+            on_pause=display.pause,
+        )
 
 
 def _answer(

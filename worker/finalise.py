@@ -82,8 +82,7 @@ def write_reports(
     """Write the reports of all patients whose rows have outcomes, then index.html and summary.csv.
 
     The entry of each patient that was written, in the order of the manifest. Writing again changes
-    nothing. Raises RetryableError where results were lost: their rows are then unfinished
-    again, and the run has to be resumed.
+    nothing. Raises RetryableError where results were lost: their rows are then unfinished again.
     """
     publisher = open_publisher(out)
     software = software_versions()
@@ -122,8 +121,7 @@ def write_reports(
     publisher.close()
     if lost:
         raise RetryableError(
-            f"{lost} stored results were missing or damaged and have to be made anew; "
-            "run `screen resume`"
+            f"{lost} stored results were missing or damaged and have to be made anew"
         )
     if len(entries) + superseded == run.patients:
         store.create(keys.reported(run.run_id), canonical_bytes({}))

@@ -85,10 +85,7 @@ def run_to_completion(
                 for one in engine.wait(reconciler.patience_seconds):
                     reconciler.hear(one)
             except RetryableError as error:
-                pause = patience.after(error, reconciler.settled)
-                if on_pause is not None:
-                    on_pause(str(error), pause)
-                time.sleep(pause)
+                patience.wait(error, reconciler.settled, on_pause=on_pause)
                 reconciler.take_back()
     finally:
         with suppress(RetryableError):
@@ -111,6 +108,19 @@ class Patience:
         telemetry.fault(error)
         logger.warning("the run pauses for %.0f s: %s", pause, logs.cause(error))
         return pause
+
+    def wait(
+        self,
+        error: RetryableError,
+        settled: int = 0,
+        *,
+        on_pause: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """Wait so long; ``on_pause`` is told why, and for how many seconds."""
+        pause = self.after(error, settled)
+        if on_pause is not None:
+            on_pause(str(error), pause)
+        time.sleep(pause)
 
 
 class _Handed(NamedTuple):

@@ -264,6 +264,8 @@ class Trial:
         """Wait for the end of the run."""
         status = feeder.wait(_PATIENCE_SECONDS)
         self.claim("exit status of the feeder", status, 0)
+        if status:
+            self._keep_log()
 
     # --- what came of it --------------------------------------------------------------------
 
@@ -300,7 +302,11 @@ class Trial:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGABRT)
         time.sleep(_ANSWER_SECONDS)
-        said = self.log.read_bytes()[before:].decode(errors="replace")
+        self._keep_log(before)
+
+    def _keep_log(self, start: int = 0) -> None:
+        """Keep the end of what the processes said, from a byte of it on."""
+        said = self.log.read_bytes()[start:].decode(errors="replace")
         for where in (str(REPOSITORY), sys.base_prefix):
             said = said.replace(where, "")
         self.evidence.append(said[-_EVIDENCE_CHARACTERS:])

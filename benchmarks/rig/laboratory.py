@@ -15,12 +15,10 @@ from typing import IO, NamedTuple
 from benchmarks.rig.stubs import NETWORK, model_of
 from pipeline.results import AnalysisOptions
 from worker import s3
-from worker.engines import open_engine
-from worker.finalise import write_reports
+from worker.complete import complete
 from worker.manifest import freeze
 from worker.place import Place
 from worker.planning import plan
-from worker.reconcile import run_to_completion
 from worker.records import Progress, RunRecord
 from worker.settings import Settings, load_settings
 from worker.store import Store, open_store
@@ -115,11 +113,7 @@ class Laboratory:
     def screen(self, run: RunRecord | None = None, **settings: object) -> Progress:
         """Submit, work to the end, write reports."""
         run = run or self.freeze()
-        chosen = self.settings(**settings)
-        with open_engine(chosen) as engine:
-            progress = run_to_completion(self.store, run, engine, settings=chosen)
-        write_reports(self.store, run, self.out)
-        return progress
+        return complete(self.store, run, self.out, settings=self.settings(**settings)).state
 
     def computed(self) -> list[str]:
         """Digests of the contents the analyser was called with."""

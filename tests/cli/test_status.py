@@ -23,7 +23,7 @@ from worker.store import open_store
 def freeze_only(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Submit, and lose power before the first image."""
     with monkeypatch.context() as patch:
-        patch.setattr("cli.work._process", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("cli.work._complete", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
         assert screen("submit", screen.slides).exit_code == 130
 
 

@@ -115,7 +115,7 @@ def test_a_result_that_was_lost_is_made_again(laboratory: Laboratory) -> None:
     run = runs.load_run(laboratory.store)
     key = next(key for key in laboratory.store.list("results/") if key.endswith("analysis.json"))
     laboratory.store.delete(key)
-    with pytest.raises(RetryableError, match="screen resume"):
+    with pytest.raises(RetryableError, match="made anew"):
         write_reports(laboratory.store, run, laboratory.out)
     assert runs.progress(laboratory.store, run).remaining == 1
     work(laboratory, run)
