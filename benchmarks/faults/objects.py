@@ -14,14 +14,15 @@ def unreliable_objects(trial: BucketTrial, seconds: float = AWAY_SECONDS) -> Non
     """An object store of whose calls one in ten fails, and which is away for a while.
 
     Even seeds: local processes, odd ones: Celery. It is away by refusing every call, and by
-    answering none, in turn.
+    answering none, in turn; once more while reports are written.
     """
     url = trial.redis().url if trial.seed % 2 else None
     if url is not None:
         trial.worker(url)
     feeder = trial.feeder(url)
     waits = []
-    for number, moment in enumerate(trial.moments()):
+    for number, moment in enumerate([*trial.moments(), trial.images]):
+        # The last time the reports are being written.
         trial.reach(moment)
         with trial.front.away("silent" if (trial.seed // 2 + number) % 2 else "busy"):
             trial.strike()
