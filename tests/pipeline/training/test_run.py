@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -184,8 +187,17 @@ HEAVY = {"allnet-2022": 24, "nasnetlarge": 24, "dss-vit-b16": 24}
 IMAGES = 200
 
 
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Networks do not stay in memory: all of them together need more than a machine has."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.read is None])
 def test_every_recipe_trains_on_200_images_for_two_epochs(name, shared_data, tmp_path):
     """200 images, 24 for the dearest three; weights where the data folder has them."""
