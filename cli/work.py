@@ -39,7 +39,7 @@ def bring_to_end(work: Work) -> int:
     from worker.runs import progress, why_cancelled
 
     try:
-        before, state, reports = _complete(work)
+        state, finished_now, reports = _complete(work)
     except KeyboardInterrupt as error:
         state = progress(work.store, work.run)
         raise StoppedError(
@@ -56,7 +56,7 @@ def bring_to_end(work: Work) -> int:
             kind="stopped" if why else "cancelled",
             as_json=work.as_json,
         )
-    answer = _answer(work, state, reports, before.remaining)
+    answer = _answer(work, state, reports, finished_now)
     if work.as_json:
         print_json(answer)
     else:
@@ -84,7 +84,7 @@ def _complete(work: Work) -> Completed:
 
 
 def _answer(
-    work: Work, state: Progress, entries: Sequence[IndexEntry], computed: int
+    work: Work, state: Progress, entries: Sequence[IndexEntry], finished_now: int
 ) -> dict[str, Any]:
     from worker.failures import failures
 
@@ -95,7 +95,7 @@ def _answer(
         "images": state.images,
         "ok": state.ok,
         "failed": state.failed,
-        "finished_now": computed,
+        "finished_now": finished_now,
         "ignored": work.run.ignored,
         "patients": len(entries),
         "calls": dict(Counter(entry.call for entry in entries)),

@@ -21,12 +21,12 @@ from worker.store import Store
 class Completed(NamedTuple):
     """What came of a run.
 
-    ``before``: how far it was; ``state``: how far it is, not to the end if it was cancelled;
-    ``reports``: the entries of its patients, none if it was cancelled.
+    ``state``: how far it is, not to the end if it was cancelled; ``finished_now``: images that had
+    no outcome before; ``reports``: the entries of its patients, none if it was cancelled.
     """
 
-    before: Progress
     state: Progress
+    finished_now: int
     reports: list[IndexEntry]
 
 
@@ -47,12 +47,12 @@ def complete(
     called again. Raises ConfigurationError where a person has to change something.
     """
     patience = Patience()
-    before: Progress | None = None
+    finished_now = 0
     while True:
         try:
             state = progress(store, run)
-            before = before or state
             if not state.finished:
+                missing = state.remaining
                 with open_engine(settings) as engine:
                     state = run_to_completion(
                         store,
@@ -62,9 +62,10 @@ def complete(
                         on_progress=on_progress,
                         on_pause=on_pause,
                     )
+                finished_now += missing - state.remaining
             if not state.finished:
-                return Completed(before, state, [])
+                return Completed(state, finished_now, [])
             reports = write_reports(store, run, out, reference_images=reference_images)
-            return Completed(before, state, reports)
+            return Completed(state, finished_now, reports)
         except RetryableError as error:
             patience.wait(error, on_pause=on_pause)

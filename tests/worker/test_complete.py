@@ -27,8 +27,8 @@ def finish(laboratory: Laboratory, run: RunRecord) -> Completed:
 
 def test_how_far_it_was_and_what_came_of_it_is_told(laboratory: Laboratory, run: RunRecord) -> None:
     first, second = (finish(laboratory, run) for _ in range(2))
-    assert (first.before.remaining, first.state.ok) == (6, 6)
-    assert (second.before.remaining, second.state.ok) == (0, 6)
+    assert (first.finished_now, first.state.ok) == (6, 6)
+    assert (second.finished_now, second.state.ok) == (0, 6)
     assert [entry.patient for entry in first.reports] == ["P00", "P01"]
     assert first.reports == second.reports
     assert len(laboratory.computed()) == 6
@@ -52,7 +52,7 @@ def test_what_befalls_the_writing_of_reports_is_waited_out(
     assert len(waited) == 3
     assert "the run goes on when it is mended" in waited[0]
     assert done.state.finished
-    assert (done.before.remaining, len(laboratory.computed())) == (6, 6)
+    assert (done.finished_now, len(laboratory.computed())) == (6, 6)
     undisturbed = Laboratory(laboratory.folder, "undisturbed")
     undisturbed.screen()
     assert laboratory.reports() == undisturbed.reports()
@@ -68,7 +68,7 @@ def test_a_result_that_was_lost_is_made_anew_before_the_report_is_written(
     assert outcome.result is not None
     laboratory.store.delete(keys.analysis(outcome.result))
     again = finish(laboratory, run)
-    assert (again.state.ok, len(again.reports)) == (6, 2)
+    assert (again.state.ok, again.finished_now, len(again.reports)) == (6, 1, 2)
     assert len(laboratory.computed()) == 7
     assert laboratory.reports() == reports
 
