@@ -21,14 +21,16 @@ from pipeline.samples import write_samples
 from pipeline.training.data import read_folds
 
 
-def screen(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def screen(
+    *arguments: str | Path, seconds: float = 280, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=seconds,
     )
 
 
@@ -126,6 +128,7 @@ def test_explanations_are_numbers_and_pictures(slides, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_published_network_trains_from_the_command_line(
     shared_data: Callable[[str], Path], tmp_path: Path
 ):
@@ -139,6 +142,7 @@ def test_the_published_network_trains_from_the_command_line(
     result = screen(
         *("train", "--data", data, "--out", tmp_path / "bundle", "--epochs", "2"),
         *("--calibration-groups", "4"),
+        seconds=1700,
     )
     assert result.returncode == 0, result.stderr
     bundle = load_bundle(tmp_path / "bundle")
