@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,17 @@ def test_weights_of_another_network_are_refused(tmp_path):
             read_backbone_weights(network, tmp_path / name)
 
 
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """Leaves the other's rounding alone: single precision differs by 1e-4 between processors."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.mark.parametrize(
     ("backbone", "file"),
     [
@@ -197,7 +209,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ("mobilenetv2", "mobilenet_v2_1.0_224_notop_dequant.onnx"),
     ],
 )
-def test_onnx_weights_give_what_onnx_runtime_computes(backbone, file, shared_data):
+def test_onnx_weights_give_what_onnx_runtime_computes(
+    backbone, file, shared_data, double_precision
+):
     onnxruntime = pytest.importorskip("onnxruntime")
     path = shared_data(f"weights/{file}")
     network = build_transfer(backbone, 4)
@@ -206,7 +220,8 @@ def test_onnx_weights_give_what_onnx_runtime_computes(backbone, file, shared_dat
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = {"input": (shown * 2 - 1).transpose(0, 3, 1, 2).astype(np.float32)}
     features, embedding = session.run(["features", "embedding"], given)
-    ours = np.asarray(backbone_of(network)(shown))
+    ours = np.asarray(backbone_of(network)(shown.astype(np.float64)))
+    assert ours.dtype == np.float64
     np.testing.assert_allclose(ours, features.transpose(0, 2, 3, 1), atol=1e-4)
     np.testing.assert_allclose(ours.mean(axis=(1, 2)), embedding, atol=1e-4)
 
