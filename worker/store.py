@@ -285,10 +285,14 @@ def open_store(out: str, *, create: bool = False) -> Store:
     from worker.s3 import S3Store
 
     store = S3Store(place)
-    empty = store.is_empty()
-    if empty and not create:
-        raise ConfigurationError(_no_results(place))
-    _settle_schema(store, str(place), fresh=empty)
+
+    def fresh() -> bool:
+        empty = store.is_empty()
+        if empty and not create:
+            raise ConfigurationError(_no_results(place))
+        return empty
+
+    _settle_schema(store, str(place), fresh=fresh)
     return store
 
 
@@ -306,15 +310,19 @@ def open_directory(out: Path, *, create: bool = False) -> DirectoryStore:
         store.remove_leftovers()
     elif not store.path.is_dir():
         raise ConfigurationError(_no_results(out))
-    _settle_schema(store, str(store.path), fresh=create and not any(store.path.glob("r*/*")))
+    _settle_schema(
+        store, str(store.path), fresh=lambda: create and not any(store.path.glob("r*/*"))
+    )
     return store
 
 
-def _settle_schema(store: Store, where: str, *, fresh: bool) -> None:
+def _settle_schema(store: Store, where: str, *, fresh: Callable[[], bool]) -> None:
     """Write down the layout of a fresh store; refuse another one."""
     found = store.read("schema.json")
-    if found is None and fresh:
-        store.create("schema.json", canonical_bytes({"schema": STORE_SCHEMA}))
+    if found is None:
+        if fresh():
+            store.create("schema.json", canonical_bytes({"schema": STORE_SCHEMA}))
+        # Where it is not, another process may have begun it since the first look.
         found = store.read("schema.json")
     _check_schema(found, where)
 

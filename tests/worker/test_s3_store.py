@@ -44,6 +44,20 @@ def test_a_store_begins_though_another_process_tries_the_server_out(store: S3Sto
     open_store(store.uri)
 
 
+def test_a_store_that_another_process_begins_in_the_same_moment_is_used(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = S3Store.is_empty
+
+    def begin_and_look(self: S3Store) -> bool:
+        monkeypatch.setattr(S3Store, "is_empty", look)
+        open_store(self.uri, create=True)
+        return look(self)
+
+    monkeypatch.setattr(S3Store, "is_empty", begin_and_look)
+    assert open_store(store.uri, create=True).read("schema.json") is not None
+
+
 def test_what_is_no_store_is_not_made_one(store: S3Store) -> None:
     store.replace("a.json", b"")
     with pytest.raises(ConfigurationError, match="has layout unknown"):

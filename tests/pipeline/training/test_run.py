@@ -189,7 +189,7 @@ IMAGES = 200
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
-    """Networks do not stay in memory: all of them together need more than a machine has."""
+    """What Keras keeps of a network is given up before the next is built."""
     yield
     keras.utils.clear_session()
     gc.collect()
