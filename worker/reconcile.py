@@ -205,7 +205,7 @@ class Reconciler:
             return True
         self._fill()
         self._report()
-        if self._outstanding or self._pending or self._next_shard < self._run.shards:
+        if self._outstanding or not self._all_is_handed_out():
             return False
         return self._finish_sweep()
 
@@ -295,6 +295,9 @@ class Reconciler:
         """Whether rows may be handed out several at once: towards the end all share the rest."""
         return self._run.images - self._done - len(self._outstanding) > self._window
 
+    def _all_is_handed_out(self) -> bool:
+        return not self._pending and self._next_shard == self._run.shards
+
     def _load_pending(self) -> bool:
         """Look for rows without outcome, shard by shard; whether there are any."""
         while not self._pending and self._next_shard < self._run.shards:
@@ -317,11 +320,15 @@ class Reconciler:
         now = time.monotonic()
         if now - self._polled < self._poll_seconds:
             return
-        self._polled = now
         before = self.settled
         self._look()
-        part = (self.settled - before) / self._window
+        settled, passed = self.settled - before, now - self._polled
+        self._polled = now
+        part = settled / self._window
         changed = self._poll_seconds * (2 if part < 1 / 4 else 1 / 2 if part < 1 / 2 else 1 / 8)
+        if settled and self._all_is_handed_out():
+            # Nobody waits for the last rows longer than they take.
+            changed = min(changed, len(self._outstanding) * passed / settled / 2)
         self._poll_seconds = min(max(changed, _SHORTEST_POLL_SECONDS), _POLL_SECONDS)
 
     def _look(self) -> None:

@@ -159,6 +159,41 @@ def test_rows_lost_again_and_again_wait_no_longer_each_time(laboratory: Laborato
     assert len(engine.handed) > waits_that_double + 2
 
 
+class SilentEngine(InlineEngine):
+    """Finishes ten rows a second of a clock of its own, and tells nobody."""
+
+    PACE = 0.1
+
+    def __init__(self, laboratory: Laboratory, **settings: object) -> None:
+        super().__init__(laboratory, **settings)
+        self.now = 0.0
+        self.finished_last = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> list[Settled]:
+        until = self.now + seconds
+        while self.rows and self.finished_last + self.PACE <= until:
+            self.finished_last += self.PACE
+            store, run, position = self.rows.popleft()
+            analyser = open_analyser(run, self.settings)
+            process_row(store, run, position, analyser, settings=self.settings)
+        self.now = until
+        return []
+
+
+def test_the_end_of_a_run_is_noticed_soon(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory.fill(1, 28)
+    engine = SilentEngine(laboratory, reconcile_seconds=10)
+    monkeypatch.setattr(reconcile, "time", engine)
+    monkeypatch.setattr(reconcile, "_POLL_SECONDS", 1.0)
+    assert complete(laboratory, engine).ok == 28
+    assert engine.now - engine.finished_last < 2 * engine.PACE
+
+
 class LyingEngine(ForgetfulEngine):
     """Claims to hold rows that it lost."""
 
