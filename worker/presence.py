@@ -1,7 +1,7 @@
 """What Redis tells about the work: the queue, and who is there.
 
 Workers and feeders leave a key with their heartbeat that expires by itself, so that no clocks are
-compared. All of this is for people to look at; nothing decides by it.
+compared. People look at it; all that is decided by it is how many images a message holds.
 """
 
 from __future__ import annotations

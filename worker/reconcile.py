@@ -168,6 +168,7 @@ class Reconciler:
         self._outstanding: dict[int, _Handed] = {}
         self._window = settings.window
         self._next_shard = 0
+        self._missing_share = 1.0
         self._done = 0
         self._failed = 0
         now = time.monotonic()
@@ -271,7 +272,7 @@ class Reconciler:
             if not batch:
                 return
             try:
-                self._engine.hand_out(self._store, self._run, batch, together=self._many_are_left())
+                self._engine.hand_out(self._store, self._run, batch, more=self._more())
             except RetryableError:
                 self._pending.extendleft(reversed(batch))
                 raise
@@ -291,9 +292,10 @@ class Reconciler:
         most = 2 * self._settings.window
         return max(0, min(room, most - self._engine.holds()) if room > 0 else 0)
 
-    def _many_are_left(self) -> bool:
-        """Whether rows may be handed out several at once: towards the end all share the rest."""
-        return self._run.images - self._done - len(self._outstanding) > self._window
+    def _more(self) -> int:
+        """Rows still to be handed out, if shards not looked into are like the last one."""
+        rest = max(0, self._run.images - self._next_shard * keys.SHARD_ROWS)
+        return len(self._pending) + round(rest * self._missing_share)
 
     def _all_is_handed_out(self) -> bool:
         return not self._pending and self._next_shard == self._run.shards
@@ -304,7 +306,9 @@ class Reconciler:
             state = shard_state(self._store, self._run, self._next_shard)
             self._done += len(state.done)
             self._failed += len(state.failed)
-            self._pending.extend(missing_positions(self._run, self._next_shard, state.done))
+            missing = list(missing_positions(self._run, self._next_shard, state.done))
+            self._missing_share = len(missing) / (len(missing) + len(state.done))
+            self._pending.extend(missing)
             self._next_shard += 1
         return bool(self._pending)
 

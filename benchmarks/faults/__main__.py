@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,9 @@ from benchmarks.faults import SCENARIOS, Scenario
 from benchmarks.faults.trial import NotPossibleError
 
 OUT = Path(__file__).parents[1] / "results" / "faults.jsonl"
+
+#: What a trial tries.
+_PROGRAM = ("cli", "pipeline", "worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +70,7 @@ def _try(scenario: Scenario, seed: int, options: argparse.Namespace) -> dict[str
         "strikes": options.strikes or scenario.strikes,
         "delay": scenario.delay,
     }
-    line = {"row": scenario.row, "seed": seed, **size}
+    line = {"row": scenario.row, "seed": seed, "code": _code(), **size}
     try:
         with scenario.open(folder, seed=seed, **size) as trial:
             scenario.fault(trial)
@@ -75,6 +79,23 @@ def _try(scenario: Scenario, seed: int, options: argparse.Namespace) -> dict[str
         return {**line, "not_run": str(error)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _code() -> str | None:
+    """The commit that changed the program last, and whether it was changed since."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*question: str) -> str:
+        command = [git, "-C", str(OUT.parents[2]), *question, "--", *_PROGRAM]
+        answer = subprocess.run(command, check=False, capture_output=True, text=True)
+        return answer.stdout.strip()
+
+    commit = ask("log", "-1", "--format=%h")
+    if not commit:
+        return None
+    return f"{commit}, changed" if ask("status", "--porcelain") else commit
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -51,9 +51,9 @@ def working(
             worker.wait()
 
 
-def engine_on(server: RedisServer, laboratory: Laboratory) -> CeleryEngine:
+def engine_on(server: RedisServer, laboratory: Laboratory, **settings: object) -> CeleryEngine:
     """The sending side, with the settings of the laboratory."""
-    return CeleryEngine(laboratory.settings(broker_url=server.url))
+    return CeleryEngine(laboratory.settings(broker_url=server.url, **settings))
 
 
 def waiting(server: RedisServer) -> int:

@@ -13,6 +13,8 @@ import pytest
 from benchmarks.rig.disk import NotPermittedError, small_file_system
 from benchmarks.rig.laboratory import Laboratory, make_laboratory
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from worker.health import Heartbeat, Pulse, Sample
+from worker.settings import load_settings
 from worker.store import DirectoryStore, open_store
 
 
@@ -25,6 +27,13 @@ def laboratory(tmp_path: Path) -> Laboratory:
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     return open_store(str(tmp_path / "out"), create=True)
+
+
+@pytest.fixture
+def beat(tmp_path: Path) -> Heartbeat:
+    """Of a worker with four processes, three of them busy."""
+    settings = load_settings(health_folder=tmp_path / "health", processes=4)
+    return Pulse(settings, "worker", lambda: Sample(moves=1, busy=3, waiting=5)).beat()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from pipeline.errors import RetryableError
 from tests.worker.celery_rig import engine_on
 from worker.celery_app import QUEUE, create_app, queue_keys
 from worker.engines.celery import MESSAGE_BYTES, MESSAGE_ROWS
+from worker.health import Heartbeat
+from worker.presence import Presence
 from worker.settings import load_settings
 
 
@@ -55,11 +58,36 @@ def test_small_images_go_several_to_a_message_while_there_are_many(
     laboratory.add("P02/small.jpg", "image s")
     run, store = laboratory.freeze(), laboratory.store
     with engine_on(redis_server, laboratory) as engine:
-        engine.hand_out(store, run, range(12), together=True)
+        engine.hand_out(store, run, range(12), more=load_settings().window)
         assert sent(redis_server) == [[*range(MESSAGE_ROWS)], [8, 9], [10], [11]]
         redis_server.client.flushall()
         engine.hand_out(store, run, range(3))
         assert sent(redis_server) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(("window", "most"), [(2048, MESSAGE_ROWS), (32, 4)])
+def test_messages_hold_less_towards_the_end_so_that_all_processes_share_it(
+    laboratory: Laboratory, redis_server: RedisServer, beat: Heartbeat, window: int, most: int
+) -> None:
+    processes, images = 2, 100
+    laboratory.fill(1, images)
+    run, store = laboratory.freeze(), laboratory.store
+    settings = laboratory.settings(broker_url=redis_server.url)
+    with closing(Presence(settings)) as presence:
+        presence.renew(beat.model_copy(update={"role": "worker", "processes": processes}))
+        # A feeder takes no images.
+        presence.renew(beat.model_copy(update={"role": "feeder", "processes": 99}))
+    with engine_on(redis_server, laboratory, window=window) as engine:
+        engine.hand_out(store, run, range(60), more=images - 60)
+        engine.hand_out(store, run, range(60, images))
+    messages = sent(redis_server)
+    assert [row for rows in messages for row in rows] == [*range(images)]
+    sizes = [len(rows) for rows in messages]
+    assert sizes[0] == most
+    assert sizes[-processes:] == [1] * processes
+    for rows in messages:
+        # With every message that holds several, each process has three more to come.
+        assert len(rows) == 1 or (images - rows[0]) // len(rows) >= 4 * processes
 
 
 def test_a_broker_at_its_memory_limit_pauses_the_run(

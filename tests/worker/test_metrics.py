@@ -4,7 +4,6 @@ import re
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,9 @@ from worker import telemetry
 from worker.celery_app import QUEUE
 from worker.engines.celery import CeleryEngine
 from worker.exposition import serving
-from worker.health import Heartbeat, Pulse, Sample
+from worker.health import Heartbeat
 from worker.metrics import Metrics
 from worker.presence import Presence, QueueState, message_age
-from worker.settings import load_settings
 from worker.telemetry import FaultTold, HandedTold, ImageTold, ModelTold, TurnTold
 
 RUN = "0" * 20
@@ -81,12 +79,6 @@ def test_faults_models_and_what_the_feeder_does_are_counted() -> None:
     assert value("screen_images_outstanding") == 200
     assert value("screen_queue_wait_seconds_count") == 1
     assert 7 <= (value("screen_queue_wait_seconds_sum") or 0) < 60
-
-
-@pytest.fixture
-def beat(tmp_path: Path) -> Heartbeat:
-    settings = load_settings(health_folder=tmp_path / "health", processes=4)
-    return Pulse(settings, "worker", lambda: Sample(moves=1, busy=3, waiting=5)).beat()
 
 
 def test_the_queue_is_left_out_while_redis_is_away(beat: Heartbeat) -> None:

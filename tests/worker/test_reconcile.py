@@ -38,7 +38,7 @@ class InlineEngine:
         return self.settings.window
 
     def hand_out(
-        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
     ) -> None:
         self.handed += positions
         for position in positions:
@@ -332,7 +332,7 @@ class StumblingEngine(InlineEngine):
     stumbles = 0
 
     def hand_out(
-        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
     ) -> None:
         self._stumble()
         super().hand_out(store, run, positions)
@@ -398,6 +398,37 @@ def test_a_large_run_needs_few_files_open_and_little_listing(
     engine = InlineEngine(laboratory)
     assert run_to_completion(store, run, engine, settings=engine.settings).finished
     assert [key for key in read if not key.startswith("lease/")] == []
+
+
+class AskingEngine(InlineEngine):
+    """Notes how many rows are said to follow."""
+
+    def __init__(self, laboratory: Laboratory, **settings: object) -> None:
+        super().__init__(laboratory, **settings)
+        self.more: list[int] = []
+
+    def hand_out(
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
+    ) -> None:
+        super().hand_out(store, run, positions)
+        self.more.append(more)
+
+
+def test_an_engine_knows_about_how_many_rows_follow(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "SHARD_ROWS", 10)
+    monkeypatch.setattr(reconcile, "_BATCH", 5)
+    laboratory.fill(1, 40)
+    run = laboratory.freeze()
+    settings = laboratory.settings()
+    for position in (0, 2, 4, 6, 8):
+        analyser = open_analyser(run, settings)
+        process_row(laboratory.store, run, position, analyser, settings=settings)
+    engine = AskingEngine(laboratory)
+    complete(laboratory, engine, run)
+    # Half of the first ten were done: so are half of the others, as far as is known.
+    assert engine.more == [15, 25, 20, 15, 10, 5, 0]
 
 
 def test_a_run_that_another_feeds_is_looked_on_at_and_taken_over(

@@ -31,11 +31,12 @@ class Engine(Protocol):
         ...
 
     def hand_out(
-        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
     ) -> None:
         """Accept rows without waiting for them. Raises RetryableError, ConfigurationError.
 
-        ``together``: there are many more, so that several may go to one worker at once.
+        ``more``: how many rows of the run will follow, about; several may go to one worker at once
+        while they are many.
         """
         ...
 

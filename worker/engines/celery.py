@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from worker import keys
 from worker.broker import check_broker, connect, shown
 from worker.celery_app import PRIORITY_STEPS, QUEUE, UNACKED_KEY, create_app, queue_keys
 from worker.engines import Settled
+from worker.health import BEAT_SECONDS
 from worker.manifest import read_row
+from worker.presence import Presence
 from worker.records import RunRecord
 from worker.runs import priority
 from worker.settings import Settings
@@ -29,7 +32,7 @@ from worker.tasks import PROCESS, RowsMessage
 MESSAGE_ROWS, MESSAGE_BYTES = 8, 2_000_000
 
 
-#: While fewer messages than this wait for each process, none of them holds several rows.
+#: Messages hold fewer rows where there would not be so many of them for each process.
 _MESSAGES_A_PROCESS = 4
 
 
@@ -42,9 +45,10 @@ class CeleryEngine:
         self._settings = settings
         self._app = create_app(settings)
         self._redis: redis.Redis = connect(settings)
+        self._presence = Presence(settings)
+        self._processes, self._counted = 0, -math.inf
         # Of what an earlier feeder left behind the most is assumed.
         self._rows_a_message = float(MESSAGE_ROWS)
-        self._taken = 0
 
     def __enter__(self) -> Self:
         check_broker(self._settings)
@@ -58,6 +62,7 @@ class CeleryEngine:
     ) -> None:
         self._app.close()
         self._redis.close()
+        self._presence.close()
 
     @property
     def capacity(self) -> int:
@@ -65,12 +70,11 @@ class CeleryEngine:
         return self._settings.window
 
     def hand_out(
-        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
     ) -> None:
-        """Publish the rows; small ones several to a message if there are many more."""
+        """Publish the rows; small ones several to a message while there are many."""
         level = priority(store, run)
-        most = self._rows_at_once() if together else 1
-        messages = list(_messages(store, run, positions, most=most))
+        messages = list(self._messages(store, run, positions, more))
         pool = self._app.producer_pool
         # One round trip for all. Which of them a broker took that failed in it is not known; those
         # that are sent again are done once.
@@ -103,13 +107,49 @@ class CeleryEngine:
                 asked.llen(key)
             asked.hlen(UNACKED_KEY)
             *waiting, taken = asked.execute()
-        self._taken = int(taken)
         return round((sum(waiting) + taken) * self._rows_a_message)
 
-    def _rows_at_once(self) -> int:
-        """Rows of a message at which there are a few messages for each process that takes some."""
-        messages = _MESSAGES_A_PROCESS * max(self._taken, 1)
-        return min(MESSAGE_ROWS, max(1, self._settings.window // messages))
+    def _messages(
+        self, store: Store, run: RunRecord, positions: Sequence[int], more: int
+    ) -> Iterator[RowsMessage]:
+        """Messages of rows of one shard, fewer in each towards the end, so that all share it."""
+        processes = self._count_processes()
+        rows: list[int] = []
+        shard, size, most = -1, 0, 1
+
+        def message() -> RowsMessage:
+            return RowsMessage(store=store.uri, run_id=run.run_id, shard=shard, rows=rows)
+
+        for number, position in enumerate(positions):
+            next_shard, row = divmod(position, keys.SHARD_ROWS)
+            next_size = read_row(store, run, position).size
+            full = len(rows) == most or size + next_size > MESSAGE_BYTES
+            if rows and (full or next_shard != shard):
+                yield message()
+                rows, size = [], 0
+            if not rows:
+                most = self._rows_at_once(len(positions) - number + more, processes)
+            shard, size = next_shard, size + next_size
+            rows.append(row)
+        if rows:
+            yield message()
+
+    def _rows_at_once(self, left: int, processes: int) -> int:
+        """Rows of a message at which there are a few messages for each process."""
+        window = self._settings.window
+        if not processes:
+            # How many will come is not known: a short run is shared by as many as possible.
+            return MESSAGE_ROWS if left > window else 1
+        messages = _MESSAGES_A_PROCESS * processes
+        return min(MESSAGE_ROWS, max(1, min(left, window) // messages))
+
+    def _count_processes(self) -> int:
+        """How many processes work for this broker, as far as is known."""
+        if time.monotonic() - self._counted > BEAT_SECONDS:
+            beats = self._presence.heartbeats() or []
+            self._processes = sum(beat.processes for beat in beats if beat.role == "worker")
+            self._counted = time.monotonic()
+        return self._processes
 
     @contextmanager
     def _broker_faults(self) -> Iterator[None]:
@@ -120,25 +160,3 @@ class CeleryEngine:
                 f"the broker {shown(self._settings)} does not take messages ({error}); "
                 "the run goes on when it does"
             ) from error
-
-
-def _messages(
-    store: Store, run: RunRecord, positions: Sequence[int], *, most: int
-) -> Iterator[RowsMessage]:
-    """Messages of at most so many rows each, of one shard."""
-    rows: list[int] = []
-    shard, size = -1, 0
-
-    def message() -> RowsMessage:
-        return RowsMessage(store=store.uri, run_id=run.run_id, shard=shard, rows=rows)
-
-    for position in positions:
-        next_shard, row = divmod(position, keys.SHARD_ROWS)
-        next_size = read_row(store, run, position).size
-        if rows and (next_shard != shard or len(rows) == most or size + next_size > MESSAGE_BYTES):
-            yield message()
-            rows, size = [], 0
-        shard, size = next_shard, size + next_size
-        rows.append(row)
-    if rows:
-        yield message()

@@ -101,7 +101,7 @@ class LocalEngine:
         return _ROWS_PER_PROCESS * self._settings.processes
 
     def hand_out(
-        self, store: Store, run: RunRecord, positions: Sequence[int], *, together: bool = False
+        self, store: Store, run: RunRecord, positions: Sequence[int], *, more: int = 0
     ) -> None:
         """Accept rows; one that is here already is not taken twice."""
         for position in positions:
