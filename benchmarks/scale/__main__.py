@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="real images, for `slots` and `explained`")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--images", type=int, help="images of a part, instead of its own number")
+    parser.add_argument("--rounds", type=int, default=5, help="of `slots` and `explained`")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.json"))
     arguments = parser.parse_args()
     found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}

@@ -27,7 +27,7 @@ from worker.reconcile import run_to_completion
 from worker.settings import Settings, load_settings
 from worker.store import open_store
 
-IMAGES, WARM_UP, ROUNDS = 120, 8, 5
+IMAGES, WARM_UP = 120, 8
 
 #: What somebody would write who has no use for runs, stores and reports.
 LOOP = """
@@ -68,7 +68,7 @@ def measure_slots(
     engine = partial(_engine, folder / "archive", options)
     celery = partial(_celery, folder / "archive", options)
     try:
-        for number in range(ROUNDS):
+        for number in range(arguments.rounds):
             here = folder / f"round-{number}"
             measured = {
                 "loop": _loops([images], explain),
@@ -87,7 +87,7 @@ def measure_slots(
     medians = {name: statistics.median(found) for name, found in taken.items()}
     return {
         "images": len(images),
-        "rounds": ROUNDS,
+        "rounds": arguments.rounds,
         **{f"{name}_seconds": round(value, 1) for name, value in medians.items()},
         "celery_2_to_two_loops": _ratio(taken, "celery_2", "two_loops"),
         "local_2_to_two_loops": _ratio(taken, "local_2", "two_loops"),
