@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from benchmarks.scale.synthetic import finish, frozen
+from benchmarks.scale.synthetic import announced, finish, frozen
 from pipeline.errors import ConfigurationError
 from worker import keys
 from worker.celery_app import queue_keys
@@ -55,7 +55,7 @@ def measure_feeding(folder: Path, arguments: argparse.Namespace) -> dict[str, An
     workers.start()
     try:
         started = time.monotonic()
-        with CeleryEngine(settings) as engine:
+        with announced(settings, 1), CeleryEngine(settings) as engine:
             state = run_to_completion(store, run, engine, settings=settings)
         feeding = time.monotonic() - started
     finally:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys
+from worker.health import BEAT_SECONDS, Pulse, Sample
 from worker.manifest import freeze
+from worker.presence import Presence
 from worker.records import ManifestRow, RunRecord
+from worker.settings import Settings
 from worker.store import Store
 
 IMAGES_OF_A_PATIENT = 30
@@ -38,6 +43,32 @@ def frozen(store: Store, images: int) -> RunRecord:
         options=AnalysisOptions(explain="none"),
         ignored=0,
     )
+
+
+@contextmanager
+def announced(settings: Settings, processes: int) -> Iterator[None]:
+    """Leave the heartbeat of a worker with so many processes, which a feeder counts."""
+    pulse = Pulse(
+        settings.model_copy(update={"processes": processes}),
+        "worker",
+        lambda: Sample(moves=0, busy=processes),
+    )
+    over = threading.Event()
+    with closing(Presence(settings)) as presence:
+        presence.renew(pulse.beat())
+
+        def beat() -> None:
+            while not over.wait(BEAT_SECONDS):
+                presence.renew(pulse.beat())
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            pulse.leave()
 
 
 #: What a worker would write of an image; that it is the same for all does not matter to a feeder.

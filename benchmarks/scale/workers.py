@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
-from benchmarks.scale.synthetic import finish, frozen
+from benchmarks.scale.synthetic import announced, finish, frozen
 from pipeline.errors import ConfigurationError
 from worker import keys
 from worker.celery_app import UNACKED_KEY, queue_keys
@@ -44,7 +44,7 @@ def measure_workers(folder: Path, arguments: argparse.Namespace) -> dict[str, An
         worker.start()
     try:
         started = time.monotonic()
-        with CeleryEngine(settings) as engine:
+        with announced(settings, WORKERS), CeleryEngine(settings) as engine:
             state = run_to_completion(store, run, engine, settings=settings)
         seconds = time.monotonic() - started
     finally:
