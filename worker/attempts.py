@@ -38,6 +38,7 @@ ATTEMPTS = AMONG_OTHERS + ALONE
 _GRACE_SECONDS = 60.0
 
 Ending = Literal["crashed_worker", "timed_out", "out_of_memory"]
+_OUTLIVED: frozenset[Ending | None] = frozenset({"timed_out", "out_of_memory"})
 
 _MESSAGES: dict[Ending, str] = {
     "crashed_worker": f"{ATTEMPTS} worker processes died while they processed this image",
@@ -151,10 +152,15 @@ def standing(
 
 
 class Marks(NamedTuple):
-    """How many workers left markers at a row, and whether one may still be at it."""
+    """How many workers left markers at a row.
+
+    ``alive``: one may still be at it. ``blamed``: one outlived it, out of time or memory, which is
+    nobody's ``kill -9``.
+    """
 
     number: int = 0
     alive: bool = False
+    blamed: bool = False
 
 
 def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) -> dict[int, Marks]:
@@ -164,8 +170,12 @@ def under_way(store: Store, run: RunRecord, shard: int, *, hard_limit: float) ->
         marker = _read(store, key)
         if marker is not None:
             position = keys.position(shard, key)
-            number, alive = found.get(position, Marks())
-            found[position] = Marks(number + 1, alive or not _is_dead(marker, hard_limit))
+            marks = found.get(position, Marks())
+            found[position] = Marks(
+                number=marks.number + 1,
+                alive=marks.alive or not _is_dead(marker, hard_limit),
+                blamed=marks.blamed or marker.ending in _OUTLIVED,
+            )
     return found
 
 

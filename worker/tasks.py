@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Annotated
 
@@ -14,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.results import ModelRecord, Record
 from worker import keys, logs, telemetry
-from worker.attempts import TimedOutError, under_way
+from worker.attempts import Marks, TimedOutError, under_way
 from worker.manifest import read_run
 from worker.place import parse_place
 from worker.process import Analyser, Analysis, open_analyser, process_row
@@ -32,8 +34,9 @@ PROCESS = "screen.process"
 RETURN_SECONDS = 5.0
 
 
-#: Why a message goes back before all of its rows are done; it goes to the front of the queue.
-REST_OF_ROWS = "the rest of the rows"
+#: Why a message goes back before all of its rows are done: to the front of the queue, or behind all
+#: others where only rows are left that took too much.
+REST_OF_ROWS, BLAMED_ROWS = "the rest of the rows", "rows that took too much"
 
 #: A message that has taken this part of its time limit goes back: what is left of its rows starts
 #: with a fresh limit, so that each has most of one.
@@ -41,7 +44,14 @@ _PART_OF_LIMIT = 0.25
 
 
 class _FreshStartError(Exception):
-    """Some rows of a message are done; the others are better begun with a fresh limit."""
+    """Some rows of a message were begun; the others are better begun with a fresh limit.
+
+    ``reason``: one of the two above.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _NotAllowedError(Exception):
@@ -123,14 +133,23 @@ def process(**content: object) -> None:
         logger.error("a message of run %s leads out of SCREEN_ALLOWED_ROOTS", message.run_id)
     except _NoRunError:
         logger.warning("a message of run %s is dropped: there is no such run", message.run_id)
-    except _FreshStartError:
-        raise Reject(REST_OF_ROWS, requeue=True) from None
+    except _FreshStartError as error:
+        if isinstance(error.__cause__, MemoryError):
+            _pause()
+        raise Reject(error.reason, requeue=True) from None
     except (RetryableError, ConfigurationError, MemoryError, SoftTimeLimitExceeded) as error:
         telemetry.fault(error)
         reason = logs.cause(error)
         logger.error("run %s cannot be worked at now: %s", message.run_id, reason)
-        time.sleep(RETURN_SECONDS)
+        _pause()
         raise Reject(reason, requeue=True) from None
+
+
+def _pause() -> None:
+    """Wait before a message goes back, also where its time limit passes meanwhile."""
+    # The limit has nothing left to interrupt; let through, it would end in the loss of the message.
+    with suppress(SoftTimeLimitExceeded):
+        time.sleep(RETURN_SECONDS)
 
 
 def _work(message: RowsMessage) -> None:
@@ -153,18 +172,30 @@ def _work(message: RowsMessage) -> None:
         for row in message.rows
         if message.shard * keys.SHARD_ROWS + row < run.images
     ]
-    suspects: set[int] = set()
+    marks: dict[int, Marks] = {}
     if len(to_do) > 1:
         to_do = [one for one in to_do if not store.exists(keys.done(run.run_id, one))]
-        limit = settings.hard_limit_seconds
-        suspects = set(under_way(store, run, message.shard, hard_limit=limit))
+        marks = under_way(store, run, message.shard, hard_limit=settings.hard_limit_seconds)
     # Rows at which workers left markers come last, and each with a limit of its own, so that no
     # companion suffers with them.
-    for number, position in enumerate(sorted(to_do, key=lambda one: one in suspects)):
+    to_do.sort(key=lambda one: (one in marks, marks.get(one, Marks()).blamed))
+    for number, position in enumerate(to_do):
         late = time.monotonic() - started > _PART_OF_LIMIT * settings.soft_limit_seconds
-        if number and (late or position in suspects):
-            raise _FreshStartError
-        process_row(store, run, position, analyser, settings=settings)
+        if number and (late or position in marks):
+            raise _fresh_start(marks, position)
+        try:
+            process_row(store, run, position, analyser, settings=settings)
+        except (TimedOutError, MemoryError) as error:
+            if position == to_do[-1]:
+                raise
+            telemetry.fault(error)
+            raise _fresh_start(marks, to_do[number + 1]) from error
+
+
+def _fresh_start(marks: Mapping[int, Marks], following: int) -> _FreshStartError:
+    """For the rest of a message, by the first of its rows: those that took too much are last."""
+    blamed = marks.get(following, Marks()).blamed
+    return _FreshStartError(BLAMED_ROWS if blamed else REST_OF_ROWS)
 
 
 @cache

@@ -41,7 +41,7 @@ def leave(store: Store, run: RunRecord, number: int, **changes: object) -> None:
 def test_a_marker_is_there_during_the_attempt_only(opened: Store, run: RunRecord) -> None:
     with attempts.attempt(opened, run, 0):
         assert len(list(opened.list("attempts/"))) == 1
-        assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: (1, True)}
+        assert attempts.under_way(opened, run, 0, hard_limit=HARD_LIMIT) == {0: (1, True, False)}
     assert list(opened.list("attempts/")) == []
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 
 import pytest
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
 from benchmarks.rig.laboratory import Laboratory
-from benchmarks.rig.stubs import Analysis
+from benchmarks.rig.stubs import Analysis, judged
 from pipeline.errors import RetryableError
 from worker import runs, tasks
 from worker.attempts import TimedOutError
+from worker.lost_processes import is_urgent
+from worker.records import RunRecord
 from worker.tasks import RowsMessage
 
 
@@ -63,6 +66,66 @@ def test_a_worker_with_another_model_returns_the_message(
     assert caught.value.requeue
     assert "start it with the same bundle" in caplog.text
     assert runs.progress(laboratory.store, run).remaining == 1
+
+
+def test_a_message_goes_back_though_its_time_limit_passes_while_it_waits(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory.fill(1, 1)
+    run = laboratory.freeze()
+    waits: list[float] = []
+
+    def interrupted(seconds: float) -> None:
+        waits.append(seconds)
+        raise SoftTimeLimitExceeded
+
+    analyser = ChokingAnalyser(run, b"image 0 0", MemoryError())
+    monkeypatch.setattr(tasks, "open_analyser", lambda *_: analyser)
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(Reject) as caught:
+        tasks.process(store=laboratory.store.uri, run_id=run.run_id, shard=0, rows=[0])
+    assert caught.value.requeue
+    assert waits == [tasks.RETURN_SECONDS]
+
+
+class ChokingAnalyser:
+    """Is interrupted, or runs out of memory, at one image."""
+
+    def __init__(self, run: RunRecord, choke: bytes, error: BaseException) -> None:
+        self.model = run.model
+        self.choke = choke
+        self.error = error
+        self.calls: list[str] = []
+
+    def __call__(self, data: bytes) -> Analysis:
+        self.calls.append(data.decode())
+        if data == self.choke:
+            raise self.error
+        return Analysis(judged(sha256(data).hexdigest()), {})
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded(), MemoryError()])
+def test_companions_of_one_that_takes_too_much_come_first(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    laboratory.fill(1, 4)
+    run = laboratory.freeze()
+    analyser = ChokingAnalyser(run, b"image 0 1", error)
+    monkeypatch.setattr(tasks, "open_analyser", lambda *_: analyser)
+    monkeypatch.setattr(tasks, "_BLAMED_SHARE", 0)
+    monkeypatch.setattr(tasks, "RETURN_SECONDS", 0)
+
+    def deliver() -> tuple[list[str], bool]:
+        """Which images are tried, and whether the message goes to the front then."""
+        analyser.calls.clear()
+        with pytest.raises(Reject) as caught:
+            tasks.process(store=laboratory.store.uri, run_id=run.run_id, shard=0, rows=[0, 1, 2, 3])
+        assert caught.value.requeue
+        return [*analyser.calls], is_urgent(caught.value)
+
+    assert deliver() == (["image 0 0", "image 0 1"], True)
+    assert deliver() == (["image 0 2", "image 0 3"], False)
+    assert deliver() == (["image 0 1"], False)
 
 
 class SlowAnalyser:
