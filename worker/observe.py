@@ -102,7 +102,7 @@ def _observed(
             stack.callback(pulses[-1].leave)
         more = [_count(stack, settings, pulses, presence)] if settings.metrics_port else []
         stack.enter_context(listening(logs.tell, *sinks, *more))
-        stack.enter_context(_beating(pulses, presence))
+        stack.enter_context(beating(pulses, presence))
         yield
 
 
@@ -159,7 +159,7 @@ def _timing_the_queue(metrics: Metrics) -> Iterator[None]:
 
 
 @contextmanager
-def _beating(pulses: Sequence[Pulse], presence: Presence | None) -> Iterator[None]:
+def beating(pulses: Sequence[Pulse], presence: Presence | None) -> Iterator[None]:
     """Keep the heartbeats going in a thread."""
     over = threading.Event()
 

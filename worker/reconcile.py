@@ -306,7 +306,7 @@ class Reconciler:
             state = shard_state(self._store, self._run, self._next_shard)
             self._done += len(state.done)
             self._failed += len(state.failed)
-            missing = list(missing_positions(self._run, self._next_shard, state.done))
+            missing = missing_positions(self._run, self._next_shard, state.done)
             self._missing_share = len(missing) / (len(missing) + len(state.done))
             self._pending.extend(missing)
             self._next_shard += 1

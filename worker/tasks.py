@@ -186,7 +186,7 @@ def _work(message: RowsMessage) -> None:
         try:
             process_row(store, run, position, analyser, settings=settings)
         except (TimedOutError, MemoryError) as error:
-            if position == to_do[-1]:
+            if number + 1 == len(to_do):
                 raise
             telemetry.fault(error)
             raise _fresh_start(marks, to_do[number + 1]) from error

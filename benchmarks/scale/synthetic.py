@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pipeline.results import AnalysisOptions, ModelRecord
 from worker import keys
-from worker.health import BEAT_SECONDS, Pulse, Sample
+from worker.health import Pulse, Sample
 from worker.manifest import freeze
+from worker.observe import beating
 from worker.presence import Presence
 from worker.records import ManifestRow, RunRecord
 from worker.settings import Settings
@@ -53,22 +53,12 @@ def announced(settings: Settings, processes: int) -> Iterator[None]:
         "worker",
         lambda: Sample(moves=0, busy=processes),
     )
-    over = threading.Event()
     with closing(Presence(settings)) as presence:
-        presence.renew(pulse.beat())
-
-        def beat() -> None:
-            while not over.wait(BEAT_SECONDS):
-                presence.renew(pulse.beat())
-
-        thread = threading.Thread(target=beat)
-        thread.start()
-        try:
+        # Before anybody counts.
+        presence.renew(pulse.last)
+        with beating([pulse], presence):
             yield
-        finally:
-            over.set()
-            thread.join()
-            pulse.leave()
+    pulse.leave()
 
 
 #: What a worker would write of an image; that it is the same for all does not matter to a feeder.

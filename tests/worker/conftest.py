@@ -13,6 +13,7 @@ import pytest
 from benchmarks.rig.disk import NotPermittedError, small_file_system
 from benchmarks.rig.laboratory import Laboratory, make_laboratory
 from benchmarks.rig.redis_server import RedisServer, find_redis_server
+from worker import reconcile
 from worker.health import Heartbeat, Pulse, Sample
 from worker.settings import load_settings
 from worker.store import DirectoryStore, open_store
@@ -96,3 +97,10 @@ def redis_with(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     yield start
     for server in started:
         server.kill()
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a reconciler: looks and pauses take no time worth mentioning."""
+    monkeypatch.setattr(reconcile, "_PAUSES_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(reconcile, "_POLL_SECONDS", 0.05)

@@ -6,13 +6,11 @@ import threading
 import pytest
 
 from benchmarks.rig.laboratory import Laboratory, python, wait_until
-from tests.worker.test_reconcile import InlineEngine
+from tests.worker.reconcile_rig import QUICK, InlineEngine
 from worker import feed as module
 from worker import keys, runs
 from worker.feed import Feeder, feed
 from worker.records import RunRecord
-
-QUICK = {"reconcile_seconds": 0.05}
 
 
 def with_run(laboratory: Laboratory, patient: str, images: int) -> RunRecord:
